@@ -1,0 +1,94 @@
+pkg_check_modules(CMOCKA QUIET IMPORTED_TARGET cmocka)
+if(NOT TARGET PkgConfig::CMOCKA)
+    message(FATAL_ERROR "The tests need cmocka (Debian: libcmocka-dev), or configure with -DPIER_BUILD_TESTS=OFF")
+endif()
+find_package(Python3 3.9 COMPONENTS Interpreter REQUIRED)
+# The interpreter itself: what PATH names may be a shim that takes longer to start than a test to run.
+execute_process(COMMAND ${Python3_EXECUTABLE} -c "import sys; print(sys.executable)"
+                OUTPUT_VARIABLE PIER_PYTHON OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+
+# The guard is the parent of each server that a test starts, and ends it when the test is gone.
+add_executable(pier_test_guard ${PROJECT_SOURCE_DIR}/tests/support/guard/main.c)
+pier_compile_options(pier_test_guard)
+# It forks, and a sanitizer would only slow it down.
+target_compile_options(pier_test_guard PRIVATE -fno-sanitize=all)
+target_link_options(pier_test_guard PRIVATE -fno-sanitize=all)
+target_compile_definitions(pier_test_guard PRIVATE _GNU_SOURCE)
+
+file(GLOB support_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/support/*.c)
+add_library(pier_test_support STATIC EXCLUDE_FROM_ALL ${support_sources})
+pier_compile_options(pier_test_support)
+target_compile_definitions(pier_test_support
+    PUBLIC _GNU_SOURCE
+    PRIVATE PIER_TEST_GUARD="$<TARGET_FILE:pier_test_guard>"
+            PIER_TEST_SUPPORT_DIR="${PROJECT_SOURCE_DIR}/tests/support"
+            PIER_TEST_PYTHON="${PIER_PYTHON}")
+target_include_directories(pier_test_support PUBLIC ${PROJECT_SOURCE_DIR})
+target_link_libraries(pier_test_support PUBLIC Threads::Threads)
+add_dependencies(pier_test_support pier_test_guard)
+
+set(pier_test_environment
+    CMOCKA_TEST_ABORT=1
+    PIER_SOURCE_DIR=${PROJECT_SOURCE_DIR}
+    PIER_BUILD_DIR=${PROJECT_BINARY_DIR}
+    PIER_CC=${CMAKE_C_COMPILER}
+    ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:abort_on_error=0
+    UBSAN_OPTIONS=print_stacktrace=1
+    TSAN_OPTIONS=second_deadlock_stack=1:suppressions=${PROJECT_SOURCE_DIR}/tests/support/tsan.supp
+    LSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/support/lsan.supp)
+
+# Under a few kernels a TSan program dies at start unless address randomization is off; scripts/test
+# probes for that and then passes the wrapper.
+set(PIER_TEST_WRAPPER "" CACHE STRING "Command to run each test under, such as setarch;-R")
+
+function(pier_add_test kind timeout source)
+    get_filename_component(name ${source} NAME_WE)
+    foreach(driver IN ITEMS sqlite postgres http)
+        string(TOUPPER ${driver} upper)
+        if(name MATCHES "^test_${driver}" AND NOT PIER_WITH_${upper})
+            return()
+        endif()
+    endforeach()
+    set(test ${kind}.${name})
+    if(source MATCHES "\\.py$")
+        add_test(NAME ${test} COMMAND ${PIER_PYTHON} ${source} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    else()
+        add_executable(${test} ${source})
+        pier_compile_options(${test})
+        set_target_properties(${test} PROPERTIES OUTPUT_NAME ${name}
+                              RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests/${kind})
+        target_link_libraries(${test} PRIVATE pier_test_support pier_internals PkgConfig::CMOCKA)
+        add_test(NAME ${test} COMMAND ${PIER_TEST_WRAPPER} $<TARGET_FILE:${test}>)
+    endif()
+    set_tests_properties(${test} PROPERTIES LABELS ${kind} TIMEOUT ${timeout}
+                         ENVIRONMENT "${pier_test_environment}" SKIP_RETURN_CODE 77)
+    if(kind STREQUAL "torture")
+        # Torture tests saturate the machine; beside them another test would see only noise.
+        set_tests_properties(${test} PROPERTIES RUN_SERIAL ON)
+    endif()
+endfunction()
+
+foreach(kind_timeout IN ITEMS "unit;60" "integration;180" "torture;180")
+    list(GET kind_timeout 0 kind)
+    list(GET kind_timeout 1 timeout)
+    file(GLOB test_sources CONFIGURE_DEPENDS
+         ${PROJECT_SOURCE_DIR}/tests/${kind}/test_*.c ${PROJECT_SOURCE_DIR}/tests/${kind}/test_*.py)
+    foreach(source IN LISTS test_sources)
+        pier_add_test(${kind} ${timeout} ${source})
+    endforeach()
+endforeach()
+
+# What follows checks the product as it is installed; its scripts exit with 77 where there is nothing to check.
+add_test(NAME headers COMMAND ${PROJECT_SOURCE_DIR}/tests/consumer/check_headers ${PROJECT_SOURCE_DIR}/include)
+add_test(NAME exports COMMAND ${PROJECT_SOURCE_DIR}/tests/consumer/check_exports
+         $<TARGET_FILE:pier_shared> $<BOOL:${PIER_HAS_SOURCES}>)
+set(pier_product_tests headers exports)
+if(NOT PIER_SANITIZE AND NOT PIER_COVERAGE)
+    # A program that was not built with the same instrumentation cannot load such a library.
+    list(APPEND pier_product_tests consumer)
+    add_test(NAME consumer COMMAND ${PROJECT_SOURCE_DIR}/tests/consumer/run ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}
+             ${CMAKE_COMMAND} ${CMAKE_C_COMPILER} $<BOOL:${PIER_HAS_SOURCES}>)
+endif()
+foreach(name IN LISTS pier_product_tests)
+    set_tests_properties(${name} PROPERTIES LABELS ${name} TIMEOUT 300 SKIP_RETURN_CODE 77)
+endforeach()

@@ -1,0 +1,98 @@
+#ifndef PIER_FUTURE_H
+#define PIER_FUTURE_H
+/*
+ * A future is the result of one operation, later. Each `x_async` function gives one; the typed
+ * result is taken with `x_finish`.
+ */
+#include <pier/runner.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct pier_future pier_future;
+
+/* Called once, on the loop thread, under no lock. `future` is borrowed until it returns, unless
+ * an `x_finish` or pier_future_free takes it there. */
+typedef void (*pier_future_cb)(pier_future *future, void *user_data);
+
+/**
+ * Says whether the operation has ended, one way or the other; then `x_finish` does not wait.
+ *
+ * @param future  borrowed until the call returns
+ *
+ * Threads: any.
+ */
+PIER_API bool pier_future_done(const pier_future *future);
+
+/**
+ * Waits until the operation has ended. The time given is that of the wait alone: when it is over
+ * the operation goes on and can be waited for again.
+ *
+ * @param future      borrowed until the call returns
+ * @param timeout_ms  milliseconds; 0: only look; PIER_FOREVER: as long as the scope allows
+ * @param err         borrowed until the call returns: filled when it cannot wait, or NULL
+ * @return 1 ended; 0 not yet; negative: it cannot wait
+ *
+ * Errors: PIER_EDEADLOCK (on the loop thread outside a task), PIER_ETIMEDOUT and PIER_ECANCELLED
+ * (the ambient scope; the operation itself obeys the scope that it was started in).
+ * Threads: any; a task suspends. Mirrors: `concurrent.futures.wait`.
+ */
+PIER_API int pier_future_wait(pier_future *future, int64_t timeout_ms, pier_error *err);
+
+/**
+ * Waits until all of them have ended; otherwise like pier_future_wait.
+ *
+ * @param futures     borrowed until the call returns
+ * @param count       how many
+ * @param timeout_ms  milliseconds for all of them together
+ * @param err         borrowed until the call returns: filled when it cannot wait, or NULL
+ * @return 1 all ended; 0 not yet; negative: it cannot wait
+ *
+ * Threads: any; a task suspends.
+ */
+PIER_API int pier_future_wait_all(pier_future *const *futures, size_t count, int64_t timeout_ms,
+                                  pier_error *err);
+
+/**
+ * Has `cb` called on the loop thread when the operation has ended, always later, never from within
+ * this call, and frees the future afterwards.
+ *
+ * One exception: a future that failed because its handle was NULL or because there was no memory
+ * for it knows no loop; its callback runs at once, on this thread.
+ *
+ * @param future     taken: do not use it after this call, only in the callback
+ * @param cb         borrowed until it has been called
+ * @param user_data  shared: handed to `cb`
+ *
+ * Threads: any. Mirrors: asyncio `Future.add_done_callback`.
+ */
+PIER_API void pier_future_then(pier_future *future, pier_future_cb cb, void *user_data);
+
+/**
+ * Asks for the operation to be cancelled. It still ends as a future does: after clean-up, as
+ * cancelled, or with its result where that came first. Asking again is harmless.
+ *
+ * @param future  borrowed until the call returns: NULL is harmless
+ *
+ * Threads: any.
+ */
+PIER_API void pier_future_cancel(pier_future *future);
+
+/**
+ * Drops the future. The operation goes on; its result is freed when it comes.
+ *
+ * @param future  taken: NULL is harmless
+ *
+ * Threads: any.
+ */
+PIER_API void pier_future_free(pier_future *future);
+
+#ifdef __cplusplus
+}
+#endif
+
+#if defined(PIER_AUTO)
+PIER__AUTO_DEFINE(pier_future, pier_future_free)
+#endif
+#endif

@@ -1,0 +1,20 @@
+#ifndef PIER_PIER_H
+#define PIER_PIER_H
+/* All of Pier: both faces of the databases and of HTTP, and the bridge between them. */
+#include <pier/db.h>
+#include <pier/error.h>
+#include <pier/future.h>
+#include <pier/group.h>
+#include <pier/http.h>
+#include <pier/lane.h>
+#include <pier/row.h>
+#include <pier/runner.h>
+#include <pier/scope.h>
+#include <pier/task.h>
+#include <pier/value.h>
+
+#if defined(PIER_AUTO)
+PIER__AUTO_DEFINE(pier_db, pier_db_close)
+PIER__AUTO_DEFINE(pier_http, pier_http_close)
+#endif
+#endif

@@ -1,0 +1,228 @@
+/*
+ * Cursors: rows in blocks. Fetching a block is a request like any other; walking its rows needs no
+ * call into the driver.
+ */
+#include "sdk/db.h"
+
+#include "sdk/alloc.h"
+#include "sdk/runner.h"
+#include "sync/ops.h"
+#include <string.h>
+
+pier_cursor *pier__cursor_ref(pier_cursor *cursor)
+{
+    atomic_fetch_add_explicit(&cursor->refs, 1, memory_order_relaxed);
+    return cursor;
+}
+
+void pier__cursor_unref(pier_cursor *cursor)
+{
+    if (atomic_fetch_sub_explicit(&cursor->refs, 1, memory_order_acq_rel) == 1) {
+        cursor->driver->cursor_fini(cursor);
+        pier_result_free(cursor->block);
+        pier__turn_fini(&cursor->turn);
+        pier__free(cursor->args);
+        pier__free(cursor->sql);
+        pier__db_unref(cursor->db);
+        pier__free(cursor);
+    }
+}
+
+static void close_handle(pier__handle *handle)
+{
+    pier_cursor *cursor = (pier_cursor *)handle;
+    pier__op_take_int(pier__op_run(pier__cursor_close_op(cursor), NULL), "int", NULL);
+}
+
+pier_cursor *pier_db_cursor(pier_db *db, const char *sql, const pier_args *args, pier_error *err)
+{
+    if (!db || !sql) {
+        pier__error_null(err, db ? "pier_db_cursor: the SQL" : "pier_db_cursor: the database");
+        return NULL;
+    }
+    if (pier__runner_check(db->handle.runner, "the runner", err) < 0) {
+        return NULL;
+    }
+    pier_cursor *cursor = pier__calloc(1, db->driver->cursor_size);
+    if (!cursor) {
+        pier_error_set(err, PIER_ENOMEM, "pier_db_cursor: out of memory");
+        return NULL;
+    }
+    cursor->db = pier__db_ref(db);
+    cursor->driver = db->driver;
+    atomic_init(&cursor->refs, 1);
+    pier__turn_init(&cursor->turn);
+    cursor->sql = pier__strdup(sql);
+    cursor->args = args && args->count ? pier__args_copy(args) : NULL;
+    if (!cursor->sql || (args && args->count && !cursor->args)) {
+        pier_error_set(err, PIER_ENOMEM, "pier_db_cursor: out of memory");
+    } else if (!pier__handle_open(&cursor->handle, db->handle.runner, close_handle)) {
+        pier_error_set(err, PIER_ECLOSED, "pier_db_cursor: the runner is closed");
+    } else {
+        return cursor;
+    }
+    pier__cursor_unref(cursor);
+    return NULL;
+}
+
+/* ---- Blocks ------------------------------------------------------------------------------- */
+
+static void drop_block(pier__op *op)
+{
+    pier_result_free(op->result.pointer);
+}
+
+static const pier__op_class block_class = {
+    .name = "pier_cursor_block",
+    .result = "pier_result *",
+    .size = sizeof(pier__db_op),
+    .step = pier__db_op_step,
+    .drop = drop_block,
+    .fini = pier__db_op_fini,
+    .subject = pier__db_op_subject,
+};
+
+/* A block without rows, for those who ask beyond the end. */
+static void free_nothing(pier_result *block)
+{
+    (void)block;
+}
+
+static const char *no_name(const pier_result *block, int column)
+{
+    (void)block;
+    (void)column;
+    return NULL;
+}
+
+static const pier__rows_class empty_class = {.free = free_nothing, .column_name = no_name};
+
+void pier__cursor_beyond_end(pier__db_op *op)
+{
+    op->block = pier__calloc(1, sizeof *op->block);
+    if (op->block) {
+        pier__result_init(op->block, &empty_class, 0, 0);
+    } else {
+        op->failed = PIER_ENOMEM;
+    }
+}
+
+pier_future *pier__cursor_block_op(pier_cursor *cursor)
+{
+    if (!cursor) {
+        return pier__op_null();
+    }
+    pier__op *failed = NULL;
+    pier__db_op *op = pier__db_op_new(&block_class, PIER__CURSOR_BLOCK, cursor->db, &failed);
+    if (!op) {
+        return failed;
+    }
+    op->cursor = pier__cursor_ref(cursor);
+    op->sql = cursor->sql;
+    op->sql_size = strlen(cursor->sql);
+    op->args = cursor->args;
+    return &op->op;
+}
+
+/* ---- The iterator's side ------------------------------------------------------------------ */
+
+/* Remembers what a getter could not deliver, before the block goes. */
+static void drop_current(pier_cursor *cursor)
+{
+    if (cursor->block && cursor->failure.status == 0) {
+        pier_result_check(cursor->block, &cursor->failure);
+    }
+    pier_result_free(cursor->block);
+    cursor->block = NULL;
+}
+
+bool pier__cursor_next_take(pier_cursor *cursor, const pier_row **item)
+{
+    *item = NULL;
+    if (!cursor) {
+        return true;
+    }
+    if (cursor->block && cursor->index < cursor->block->count) {
+        *item = &cursor->block->rows[cursor->index++];
+        return true;
+    }
+    /* The last block stays, for the names of its columns. */
+    if (cursor->finished) {
+        return true;
+    }
+    drop_current(cursor);
+    return false;
+}
+
+void pier__cursor_block_put(pier_cursor *cursor, pier_result *block)
+{
+    cursor->finished = !block || block->count == 0;
+    cursor->block = block;
+    cursor->index = 0;
+}
+
+pier_error *pier__cursor_error(pier_cursor *cursor)
+{
+    return &cursor->failure;
+}
+
+int pier_cursor_column(pier_cursor *cursor, const char *name)
+{
+    if (!cursor) {
+        return -1;
+    }
+    if (!cursor->block && !cursor->finished) {
+        pier_future *future = pier__op_run(pier__cursor_block_op(cursor), &cursor->failure);
+        pier__cursor_block_put(cursor,
+                               pier__op_take_pointer(future, "pier_result *", &cursor->failure));
+    }
+    return pier_result_column(cursor->block, name);
+}
+
+/* ---- Closing ------------------------------------------------------------------------------ */
+
+static const pier__op_class close_class = {
+    .name = "pier_cursor_close",
+    .result = "int",
+    .size = sizeof(pier__db_op),
+    .shielded = true,
+    .step = pier__db_op_step,
+    .fini = pier__db_op_fini,
+    .subject = pier__db_op_subject,
+};
+
+pier_future *pier__cursor_close_op(pier_cursor *cursor)
+{
+    if (!cursor) {
+        return pier__op_null();
+    }
+    if (pier__runner_forked(cursor->db->handle.runner)) {
+        pier__cursor_unref(cursor);
+        return pier__op_null();
+    }
+    pier__op *failed = NULL;
+    pier__db_op *op = pier__db_op_new(&close_class, PIER__CURSOR_CLOSE, cursor->db, &failed);
+    if (!op) {
+        return failed;
+    }
+    op->cursor = pier__cursor_ref(cursor);
+    if (!pier__handle_leave(&cursor->handle)) {
+        return pier__op_refuse(&op->op, PIER_ECLOSED,
+                               "pier_cursor_close: it is being closed already");
+    }
+    op->closes = true;
+    return &op->op;
+}
+
+void pier__cursor_closed(pier__db_op *op)
+{
+    pier_cursor *cursor = op->cursor;
+    drop_current(cursor);
+    pier_error failure = cursor->failure;
+    pier__cursor_unref(cursor); /* the user's */
+    if (failure.status < 0) {
+        pier__op_fail_with(&op->op, &failure);
+    } else {
+        pier__op_succeed_int(&op->op, 0);
+    }
+}

@@ -1,0 +1,394 @@
+/*
+ * Databases as handles: opening a URL with the driver of its scheme, reference counts, closing a
+ * pool, and the requests that need nothing but a scope.
+ */
+#include "sdk/db.h"
+
+#include "sdk/alloc.h"
+#include "sdk/options.h"
+#include "sdk/runner.h"
+#include "sync/ops.h"
+#include <stdio.h>
+#include <string.h>
+
+enum { POOL_MAX = 10, ACQUIRE_TIMEOUT_MS = 30000, CONNECT_TIMEOUT_MS = 30000 };
+
+pier_db *pier__db_ref(pier_db *db)
+{
+    atomic_fetch_add_explicit(&db->refs, 1, memory_order_relaxed);
+    return db;
+}
+
+void pier__db_unref(pier_db *db)
+{
+    while (db && atomic_fetch_sub_explicit(&db->refs, 1, memory_order_acq_rel) == 1) {
+        pier_db *parent = db->parent;
+        if (db->kind == PIER__DB_POOL) {
+            db->driver->db_fini(db);
+            pier__pool_fini(&db->pool);
+            pier__free(db->name);
+        }
+        if (db->conn) {
+            pier__conn_unref(db->conn);
+        }
+        pier__free(db->doom);
+        pthread_mutex_destroy(&db->lock);
+        pier__free(db);
+        db = parent;
+    }
+}
+
+pier_db *pier__db_new_scope(pier_db *parent, pier__db_kind kind)
+{
+    pier_db *db = pier__calloc(1, sizeof *db);
+    if (db) {
+        db->driver = parent->driver;
+        db->handle.runner = parent->handle.runner;
+        db->kind = kind;
+        db->root = parent->root;
+        db->parent = pier__db_ref(parent);
+        atomic_init(&db->refs, 1);
+        pthread_mutex_init(&db->lock, NULL);
+    }
+    return db;
+}
+
+/* ---- Opening ------------------------------------------------------------------------------ */
+
+static const pier__db_driver *find_driver(const char *url, pier_error *err)
+{
+    size_t length = strcspn(url, ":");
+    char known[120] = "";
+    size_t at = 0;
+    for (const pier__db_driver *const *driver = pier__db_drivers; *driver; driver++) {
+        for (const char *const *scheme = (*driver)->schemes; *scheme; scheme++) {
+            if (url[length] && strlen(*scheme) == length && !strncmp(url, *scheme, length)) {
+                return *driver;
+            }
+            at += (size_t)snprintf(known + at, at < sizeof known ? sizeof known - at : 0,
+                                   "%s%s:", at ? ", " : "", *scheme);
+        }
+    }
+    pier_error_set(err, PIER_EINVAL,
+                   "pier_db_open: no driver for \"%.*s\"; a URL begins with one of %s",
+                   (int)(length < 20 ? length : 20), url, known);
+    return NULL;
+}
+
+static int read_settings(pier__db_settings *settings, const pier_db_options *options,
+                         pier_error *err)
+{
+    pier_db_options read = {.struct_size = 0};
+    int status = pier__options_read(&read, sizeof read, options, "PIER_DB_OPTIONS", err);
+    if (status < 0) {
+        return status;
+    }
+    if (read.pool_max < 0 || read.pool_max > 10000) {
+        return pier_error_set(err, PIER_EINVAL, "pier_db_open: pool_max is %d; 1 to 10,000",
+                              read.pool_max);
+    }
+    settings->pool_max = read.pool_max ? read.pool_max : POOL_MAX;
+    settings->acquire_timeout_ms =
+        read.acquire_timeout_ms ? read.acquire_timeout_ms : ACQUIRE_TIMEOUT_MS;
+    settings->connect_timeout_ms =
+        read.connect_timeout_ms ? read.connect_timeout_ms : CONNECT_TIMEOUT_MS;
+    return 0;
+}
+
+/* A root that is not entered in the runner's list yet. */
+static pier_db *new_root(pier_runner *runner, const char *url, const pier_db_options *options,
+                         pier_error *err)
+{
+    pier__db_settings settings = {0};
+    const pier__db_driver *driver = url ? find_driver(url, err) : NULL;
+    if (!url) {
+        pier_error_set(err, PIER_EINVAL, "pier_db_open: the URL is NULL");
+    }
+    if (!driver || read_settings(&settings, options, err) < 0) {
+        return NULL;
+    }
+    pier_db *root = pier__calloc(1, driver->db_size);
+    if (!root) {
+        pier_error_set(err, PIER_ENOMEM, "pier_db_open: out of memory");
+        return NULL;
+    }
+    root->driver = driver;
+    root->handle.runner = runner;
+    root->kind = PIER__DB_POOL;
+    root->root = root;
+    root->settings = settings;
+    atomic_init(&root->refs, 1);
+    pthread_mutex_init(&root->lock, NULL);
+    int status = driver->db_init(root, url, err);
+    pier__pool_init(&root->pool, "connection", root->settings.pool_max);
+    if (status < 0) {
+        pier__db_unref(root);
+        return NULL;
+    }
+    return root;
+}
+
+/* The scope that nobody took is closed as its user would have closed it. */
+static void drop_scope(pier__op *op)
+{
+    pier_db *db = op->result.pointer;
+    if (db) {
+        pier_future_free(pier__op_submit(pier__db_close_op(db)));
+    }
+}
+
+#define SCOPE_CLASS(function)                                                                      \
+    {                                                                                              \
+        .name = function, .result = "pier_db *", .size = sizeof(pier__db_op),                      \
+        .step = pier__db_op_step, .drop = drop_scope, .fini = pier__db_op_fini,                    \
+        .subject = pier__db_op_subject                                                             \
+    }
+
+static const pier__op_class open_class = SCOPE_CLASS("pier_db_open");
+static const pier__op_class lease_class = SCOPE_CLASS("pier_db_lease");
+static const pier__op_class begin_class = SCOPE_CLASS("pier_db_begin");
+
+pier_future *pier__db_open_op(pier_runner *runner, const char *url, const pier_db_options *options)
+{
+    if (!runner) {
+        return pier__op_null();
+    }
+    pier__op *failed = NULL;
+    pier_error err = {0};
+    pier_db *root = new_root(runner, url, options, &err);
+    if (!root) {
+        pier__op *op = pier__op_new(&open_class, runner, &failed);
+        if (op) {
+            /* Not a request yet: it holds nothing that fini could free. */
+            pier__op_fail_with(op, &err);
+        }
+        return op ? op : failed;
+    }
+    pier__db_op *op = pier__db_op_new(&open_class, PIER__LEASE, root, &failed);
+    if (!op) {
+        pier__db_unref(root);
+        return failed;
+    }
+    op->made = root; /* its first reference becomes the user's */
+    return &op->op;
+}
+
+/* ---- Requests ----------------------------------------------------------------------------- */
+
+static void drop_block(pier__op *op)
+{
+    pier_result_free(op->result.pointer);
+}
+
+#define REQUEST_CLASS(function, type, dropper)                                                     \
+    {                                                                                              \
+        .name = function, .result = type, .size = sizeof(pier__db_op), .step = pier__db_op_step,   \
+        .own = pier__db_op_own, .drop = dropper, .fini = pier__db_op_fini,                         \
+        .subject = pier__db_op_subject                                                             \
+    }
+
+static const pier__op_class execute_class = REQUEST_CLASS("pier_db_execute", "int64_t", NULL);
+static const pier__op_class script_class = REQUEST_CLASS("pier_db_execute_script", "int", NULL);
+static const pier__op_class fetch_class =
+    REQUEST_CLASS("pier_db_fetch", "pier_result *", drop_block);
+
+static int check_args(const char *name, const char *sql, const pier_args *args, pier_error *err)
+{
+    if (!sql) {
+        return pier_error_set(err, PIER_EINVAL, "%s: the SQL is NULL", name);
+    }
+    for (size_t i = 0; args && i < args->count; i++) {
+        if (args->values[i].type < PIER_NULL || args->values[i].type >= PIER_INVALID) {
+            return pier_error_set(err, PIER_EINVAL, "%s: argument $%zu is %s", name, i + 1,
+                                  args->values[i].type == PIER_INVALID ? args->values[i].as.why
+                                                                       : "of no known type");
+        }
+    }
+    return 0;
+}
+
+static pier_future *request_op(const pier__op_class *cls, pier__request request, pier_db *db,
+                               const char *sql, const pier_args *args)
+{
+    if (!db) {
+        return pier__op_null();
+    }
+    pier__op *failed = NULL;
+    pier__db_op *op = pier__db_op_new(cls, request, db, &failed);
+    if (!op) {
+        return failed;
+    }
+    pier_error err;
+    if (check_args(cls->name, sql, args, &err) < 0) {
+        pier__op_fail_with(&op->op, &err);
+        return &op->op;
+    }
+    op->sql = sql;
+    op->sql_size = strlen(sql);
+    op->args = args && args->count ? args : NULL;
+    return &op->op;
+}
+
+pier_future *pier__db_execute_op(pier_db *db, const char *sql, const pier_args *args)
+{
+    return request_op(&execute_class, PIER__EXECUTE, db, sql, args);
+}
+
+pier_future *pier__db_execute_script_op(pier_db *db, const char *sql)
+{
+    return request_op(&script_class, PIER__SCRIPT, db, sql, NULL);
+}
+
+pier_future *pier__db_fetch_op(pier_db *db, const char *sql, const pier_args *args)
+{
+    return request_op(&fetch_class, PIER__FETCH, db, sql, args);
+}
+
+int pier_db_fetch_into(pier_db *db, const char *sql, const pier_args *args, const pier_intos *into,
+                       pier_error *err)
+{
+    pier_error local = {0};
+    pier_error *failure = err ? err : &local;
+    pier_result *result = pier__op_take_pointer(
+        pier__op_run(pier__db_fetch_op(db, sql, args), failure), "pier_result *", failure);
+    if (!result) {
+        return failure->status;
+    }
+    int status = result->count ? pier_row_into(&result->rows[0], into, failure) : 0;
+    int found = result->count > 0;
+    pier_result_free(result);
+    return status < 0 ? status : found;
+}
+
+/* ---- Scopes ------------------------------------------------------------------------------- */
+
+static pier_future *scope_op(const pier__op_class *cls, pier__request request, pier_db *db,
+                             pier__db_kind kind)
+{
+    if (!db) {
+        return pier__op_null();
+    }
+    pier__op *failed = NULL;
+    pier__db_op *op = pier__db_op_new(cls, request, db, &failed);
+    if (!op) {
+        return failed;
+    }
+    op->made = pier__db_new_scope(db, kind);
+    if (!op->made) {
+        return pier__op_refuse(&op->op, PIER_ENOMEM, "%s: out of memory", cls->name);
+    }
+    return &op->op;
+}
+
+pier_future *pier__db_lease_op(pier_db *db)
+{
+    pier_future *op = scope_op(&lease_class, PIER__LEASE, db, PIER__DB_LEASE);
+    if (db && db->kind != PIER__DB_POOL && !pier__op_settled(op)) {
+        return pier__op_refuse(op, PIER_EINVAL,
+                               "pier_db_lease: this is a connection already; lease from the pool");
+    }
+    return op;
+}
+
+pier_future *pier__db_begin_op(pier_db *db, const pier_tx_options *options)
+{
+    pier_future *future = scope_op(&begin_class, PIER__BEGIN, db, PIER__DB_TX);
+    if (pier__op_settled(future)) {
+        return future;
+    }
+    pier__db_op *op = (pier__db_op *)future;
+    pier_tx_options read = {.struct_size = 0};
+    pier_error err;
+    if (pier__options_read(&read, sizeof read, options, "PIER_TX_OPTIONS", &err) < 0) {
+        pier__op_fail_with(future, &err);
+        return future;
+    }
+    if (db->kind == PIER__DB_TX) {
+        op->made->depth = db->depth + 1;
+        snprintf(op->sql_buffer, sizeof op->sql_buffer, "savepoint pier_%d", op->made->depth);
+        pier__db_use_sql(op, op->sql_buffer);
+    } else {
+        pier__db_use_sql(op, db->driver->begin_sql(&read));
+    }
+    return future;
+}
+
+/* ---- Closing ------------------------------------------------------------------------------ */
+
+static void close_pool_step(pier__op *op, unsigned events)
+{
+    pier_db *root = ((pier__db_op *)op)->db;
+    (void)events;
+    for (pier__pooled *idle = pier__pool_close(&root->pool); idle;) {
+        pier__pooled *next = idle->next;
+        pier__conn_end((pier__conn *)idle);
+        idle = next;
+    }
+    pier__db_unref(root); /* the user's */
+    pier__op_succeed_int(op, 0);
+}
+
+static const pier__op_class close_pool_class = {
+    .name = "pier_db_close",
+    .result = "void",
+    .size = sizeof(pier__db_op),
+    .shielded = true,
+    .step = close_pool_step,
+    .fini = pier__db_op_fini,
+    .subject = pier__db_op_subject,
+};
+
+static const pier__op_class close_scope_class = {
+    .name = "pier_db_close",
+    .result = "void",
+    .size = sizeof(pier__db_op),
+    .shielded = true,
+    .step = pier__db_op_step,
+    .fini = pier__db_op_fini,
+    .subject = pier__db_op_subject,
+};
+
+/* In a forked child the handle's memory is all there is to end. */
+static void forget_forked(pier_db *db)
+{
+    if (db->kind == PIER__DB_POOL) {
+        for (pier__pooled *idle = pier__pool_close(&db->pool); idle;) {
+            pier__pooled *next = idle->next;
+            pier__conn_end((pier__conn *)idle);
+            idle = next;
+        }
+    }
+    pier__db_unref(db);
+}
+
+pier_future *pier__db_close_op(pier_db *db)
+{
+    if (!db) {
+        return pier__op_null();
+    }
+    if (pier__runner_forked(db->handle.runner)) {
+        forget_forked(db);
+        return pier__op_null();
+    }
+    bool pool = db->kind == PIER__DB_POOL;
+    pier__op *failed = NULL;
+    pier__db_op *op =
+        pier__db_op_new(pool ? &close_pool_class : &close_scope_class, PIER__ROLLBACK, db, &failed);
+    if (!op) {
+        return failed; /* it stays in the runner's list, which will close it */
+    }
+    if (!pier__handle_leave(&db->handle)) {
+        return pier__op_refuse(&op->op, PIER_ECLOSED, "pier_db_close: it is being closed already");
+    }
+    op->closes = true;
+    if (!pool) {
+        pier__db_make_rollback(op);
+    }
+    return &op->op;
+}
+
+void pier__db_close_handle(pier__handle *handle)
+{
+    pier_db *db = (pier_db *)handle;
+    pier__op_take_void(pier__op_run(pier__db_close_op(db), NULL));
+}

@@ -1,0 +1,248 @@
+#ifndef PIER_SDK_DB_H
+#define PIER_SDK_DB_H
+/*
+ * What the databases share: scopes (pool, lease, transaction), borrowing a connection, taking turns
+ * on it, transactions and savepoints, cursors. A driver supplies connections that run one request
+ * at a time.
+ *
+ * A request goes through these phases (sdk/db_op.c): ACQUIRE a connection, OPEN it if it is new,
+ * REHOME it if the loop still watches it, take its TURN, RUN, and release. The driver is asked only
+ * in OPEN and RUN, through `step`s that follow the rules of sdk/op.h.
+ */
+#include "sdk/handle.h"
+#include "sdk/pool.h"
+#include "sdk/row.h"
+#include "sdk/turn.h"
+#include "sdk/watch.h"
+#include <pier/async/db.h>
+
+typedef struct pier__db_driver pier__db_driver;
+typedef struct pier__conn pier__conn;
+typedef struct pier__db_op pier__db_op;
+
+typedef enum pier__request {
+    PIER__EXECUTE,  /* sql, args -> op->count */
+    PIER__SCRIPT,   /* sql */
+    PIER__FETCH,    /* sql, args -> op->block */
+    PIER__BEGIN,    /* sql: BEGIN or SAVEPOINT, made by the driver or here */
+    PIER__COMMIT,   /* sql: COMMIT or RELEASE */
+    PIER__ROLLBACK, /* sql: "rollback", or "rollback to x; release x": two statements. Must leave
+                       the connection clean or dead */
+    PIER__CURSOR_BLOCK, /* op->cursor -> op->block, cursor->ended */
+    PIER__CURSOR_CLOSE, /* op->cursor: let go of what it holds on the connection */
+    PIER__LEASE         /* nothing: the connection is open, that is all */
+} pier__request;
+
+/* A connection. Embedded first in the driver's own struct. */
+struct pier__conn {
+    pier__pooled pooled; /* first */
+    pier_db *db;         /* the pool's root */
+    pier__turn turn;
+    pier__watch *watch; /* while the loop watches its socket between operations */
+    atomic_int refs;    /* of the memory alone: its pool's, and each scope's on it */
+    pier__post end;     /* its end, when it is asked of the loop */
+    bool open;          /* driver: it can run requests */
+    bool dead;          /* driver: do not pool it again */
+    bool in_tx;         /* driver: the database says that a transaction is open now. After each
+                           request the driver must bring it up to date */
+};
+
+/* Options as the driver sees them: defaults filled in. */
+typedef struct pier__db_settings {
+    int pool_max;
+    int64_t acquire_timeout_ms, connect_timeout_ms;
+} pier__db_settings;
+
+struct pier__db_driver {
+    const char *const *schemes; /* "sqlite", ...; ends with NULL */
+    size_t db_size;             /* of the driver's struct that begins with a pier_db: the root */
+    size_t conn_size;           /* of its struct that begins with a pier__conn */
+    size_t cursor_size;         /* of its struct that begins with a pier_cursor */
+
+    /* Reads the URL into the root; may lower settings->pool_max. 0 or a status. */
+    int (*db_init)(pier_db *root, const char *url, pier_error *err);
+    void (*db_fini)(pier_db *root);
+
+    /* Sets up a zeroed connection in memory; no I/O. False: no memory. */
+    bool (*conn_init)(pier__conn *conn);
+    /* OPEN: connects. Ends with pier__db_op_opened(op), or pier__db_op_failed. */
+    void (*open_step)(pier__db_op *op, unsigned events);
+    /* RUN: op->request on op->conn. Ends with pier__db_op_ran(op), or pier__db_op_failed. A
+     * connection that may not be used again must have `dead` set by then. */
+    void (*run_step)(pier__db_op *op, unsigned events);
+    /* Called before a connection goes back to the pool; may send what need not be waited for.
+     * False: discard it. No I/O that blocks. */
+    bool (*conn_release)(pier__conn *conn);
+    /* Ends it: closes the socket or file, frees all but the struct. Not on the loop thread where
+     * that can block (SQLite); the driver says so with `close_blocks`. The watch is closed before.
+     */
+    void (*conn_fini)(pier__conn *conn);
+    bool close_blocks;
+
+    /* The lane on which the loop has this connection's blocking work done; NULL: it has none. */
+    struct pier_lane *(*conn_lane)(pier__conn *conn);
+
+    const char *(*begin_sql)(const pier_tx_options *options); /* a constant; never NULL */
+    /* Memory only. CURSOR_CLOSE may not have run (no connection could be had): what the cursor has
+     * open on one must then be left to that connection. Any thread. */
+    void (*cursor_fini)(pier_cursor *cursor);
+    /* A cursor on the pool keeps its connection from its first block until it has ended. */
+    bool cursor_keeps_conn;
+};
+
+typedef enum pier__db_kind { PIER__DB_POOL, PIER__DB_LEASE, PIER__DB_TX } pier__db_kind;
+
+struct pier_db {
+    pier__handle handle;
+    const pier__db_driver *driver;
+    pier__db_kind kind;
+    pier_db *root;   /* itself for a pool */
+    pier_db *parent; /* the scope that a lease or transaction was made from */
+    atomic_int refs; /* scopes, connections and operations hold their scope */
+
+    /* POOL */
+    char *name; /* the URL without secrets, for messages */
+    pier__db_settings settings;
+    pier__pool pool;
+
+    /* LEASE and TX: shared with the parent where the parent is one of them. */
+    pier__conn *conn;
+    bool owns_conn; /* gives it back when it is closed */
+    int depth;      /* of savepoints; 0 is the transaction itself */
+
+    /* TX; guarded by lock. */
+    pthread_mutex_t lock;
+    bool ended; /* committed or rolled back */
+    bool closing;
+    pier_error *doom; /* the first failure in it, NULL while there is none */
+    bool doomed;      /* also when there was no memory for the particulars */
+};
+
+/* One request. Drivers keep their per-request state in `scratch`. */
+struct pier__db_op {
+    pier__op op; /* first */
+    pier__request request;
+    pier_db *db; /* holds a reference */
+    pier__conn *conn;
+    const char *sql; /* borrowed until `own`, then its own */
+    size_t sql_size;
+    const pier_args *args; /* borrowed until `own`, then its own; may be NULL */
+    pier_cursor *cursor;
+
+    /* Results, set by the driver. */
+    int64_t count;
+    pier_result *block;
+
+    /* The driver's, for the request under way; zero at its start. */
+    struct {
+        int step;
+        bool flag;
+        int64_t number;
+        void *pointer[4];
+    } scratch;
+
+    /* sdk/db_op.c */
+    int phase;
+    pier__ticket ticket;
+    pier__turn_waiter turn, cursor_turn;
+    bool has_turn, has_cursor_turn;
+    bool borrowed;       /* from the pool, for this request alone */
+    int64_t phase_until; /* the bound of OPEN, and of a RUN that cannot be cancelled */
+    pier_db *made;       /* BEGIN, LEASE, OPEN: the scope that comes of it */
+    bool commit_doomed;  /* a COMMIT that rolls back instead */
+    bool closes;         /* frees its scope or cursor when it ends */
+    bool refused;        /* the scope was unusable, so nothing was sent */
+    bool cleaning;       /* the rollback after a request that left a transaction open */
+    int failed;          /* the status that it will settle with */
+    pier_error *failure; /* and the particulars, NULL where there was no memory for them */
+    char *own_sql;       /* copies, once `own` was called */
+    pier_args *own_args;
+    char sql_buffer[64]; /* of a request made here */
+    pier__post rehome;
+};
+
+struct pier_cursor {
+    pier__handle handle;
+    atomic_int refs; /* the user's, and one for each operation on it */
+    pier_db *db;     /* holds a reference */
+    const pier__db_driver *driver;
+    char *sql;
+    pier_args *args; /* its own */
+    pier__turn turn; /* one operation at a time */
+    /* Whoever has the turn. */
+    pier__conn *conn; /* while it keeps one */
+    bool started;     /* a block has been asked for */
+    bool ended;       /* driver, and a failure: it has no more rows, and has nothing open on a
+                         connection */
+    /* The consumer's. */
+    bool finished;      /* no block will come */
+    pier_result *block; /* being read */
+    size_t index;       /* of the next row in it */
+    pier_error failure; /* the first, for close */
+};
+
+/* For drivers, in a step. They may settle the operation, so they come last. */
+void pier__db_op_opened(pier__db_op *op);
+void pier__db_op_ran(pier__db_op *op);
+/* The request failed with `err` (copied). In a transaction that dooms it. */
+void pier__db_op_failed(pier__db_op *op, const pier_error *err);
+
+/* ---- Inside sdk/ -------------------------------------------------------------------------- */
+
+/* db_conn.c: makes the connection's struct; closes and frees it, here or on the loop. */
+pier__conn *pier__conn_new(pier_db *root);
+void pier__conn_end(pier__conn *conn);
+void pier__conn_unref(pier__conn *conn);
+/* Gives a borrowed connection back to the pool, or ends it. */
+void pier__conn_give_back(pier__conn *conn);
+
+/* db.c: scopes. */
+pier_db *pier__db_ref(pier_db *db);
+void pier__db_unref(pier_db *db);
+/* A lease or transaction in `parent`, without a connection and not entered in the runner's list
+ * yet; NULL: no memory. */
+pier_db *pier__db_new_scope(pier_db *parent, pier__db_kind kind);
+void pier__db_close_handle(pier__handle *handle);
+
+/* db_tx.c: what failures and ends mean for transactions. */
+void pier__db_doom(pier_db *tx, const pier_error *err);
+/* May a statement run in it? 0, or a status with `err` filled: ended, closed, doomed. */
+int pier__db_usable(pier_db *db, pier_error *err);
+/* Fills `err` with the first failure of a doomed transaction. */
+bool pier__db_is_doomed(pier_db *db, pier_error *err);
+/* Has it, or a scope around it, been ended? */
+bool pier__db_has_ended(pier_db *db);
+void pier__db_mark_ended(pier_db *tx);
+/* Turns a request into the rollback of its transaction or savepoint. */
+void pier__db_make_rollback(pier__db_op *op);
+/* A request that makes a scope has run: gives the connection to the scope and enters it in the
+ * runner's list. False: the runner is closing. */
+bool pier__db_scope_made(pier__db_op *op);
+/* The last request of a scope has ended: frees the scope. */
+void pier__db_scope_closed(pier__db_op *op);
+
+/* db_op.c: a request as a cold operation on `db`, which it keeps alive. */
+pier__db_op *pier__db_op_new(const pier__op_class *cls, pier__request request, pier_db *db,
+                             pier__op **failed);
+void pier__db_op_step(pier__op *op, unsigned events);
+bool pier__db_op_own(pier__op *op);
+/* Has the request run SQL that lives as long as the operation. */
+void pier__db_use_sql(pier__db_op *op, const char *sql);
+void pier__db_op_fini(pier__op *op);
+const char *pier__db_op_subject(const pier__op *op);
+
+/* cursor.c */
+pier_cursor *pier__cursor_ref(pier_cursor *cursor);
+void pier__cursor_unref(pier_cursor *cursor);
+/* Gives a request an empty block: the cursor has ended. */
+void pier__cursor_beyond_end(pier__db_op *op);
+/* CURSOR_CLOSE has run, or could not: settles with what failed in the cursor, and frees it. */
+void pier__cursor_closed(pier__db_op *op);
+
+/* All drivers that this library was built with; ends with NULL. In drivers/registry.c. */
+extern const pier__db_driver *const pier__db_drivers[];
+
+/* Copies arguments, deeply, in one allocation; NULL: no memory. */
+pier_args *pier__args_copy(const pier_args *args);
+
+#endif

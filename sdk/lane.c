@@ -1,0 +1,297 @@
+/*
+ * Lanes. The thread and the user share the lane; whoever lets go last frees it, so that a job which
+ * never ends keeps nothing but itself.
+ */
+#include "sdk/lane.h"
+
+#include "sdk/alloc.h"
+#include "sdk/clock.h"
+#include "sdk/context.h"
+#include "sdk/handle.h"
+#include "sdk/runner.h"
+#include "sync/ops.h"
+#include <stdio.h>
+#include <string.h>
+
+/* How long the end of a lane waits for the job that runs, before it leaves the thread alone. */
+enum { END_TIMEOUT_MS = 10000 };
+
+struct job {
+    struct job *next;
+    pier__op *op; /* holds a reference */
+};
+
+struct pier_lane {
+    pier__handle handle;
+    pier_runner *runner;
+    char name[16];
+    atomic_int refs;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    atomic_uint ended; /* the thread has done its last job */
+    /* Guarded by lock. */
+    pthread_t thread;
+    bool started, ending;
+    struct job *head, **tail;
+};
+
+static void unref_lane(pier_lane *lane)
+{
+    if (atomic_fetch_sub(&lane->refs, 1) == 1) {
+        pthread_cond_destroy(&lane->wake);
+        pthread_mutex_destroy(&lane->lock);
+        pier__free(lane);
+    }
+}
+
+pier_lane *pier__lane_new(pier_runner *runner, const char *name)
+{
+    pier_lane *lane = pier__calloc(1, sizeof *lane);
+    if (lane) {
+        lane->runner = runner;
+        snprintf(lane->name, sizeof lane->name, "%s", name ? name : "pier-lane");
+        atomic_init(&lane->refs, 1);
+        pthread_mutex_init(&lane->lock, NULL);
+        pthread_cond_init(&lane->wake, NULL);
+        lane->tail = &lane->head;
+    }
+    return lane;
+}
+
+/* Waits for a job; NULL when the lane ends and none is left. */
+static struct job *next_job(pier_lane *lane)
+{
+    pthread_mutex_lock(&lane->lock);
+    while (!lane->head && !lane->ending) {
+        pthread_cond_wait(&lane->wake, &lane->lock);
+    }
+    struct job *job = lane->head;
+    if (job) {
+        lane->head = job->next;
+        if (!lane->head) {
+            lane->tail = &lane->head;
+        }
+    }
+    pthread_mutex_unlock(&lane->lock);
+    return job;
+}
+
+static void *run(void *arg)
+{
+    pier_lane *lane = arg;
+    pier__here.lane = lane;
+    for (struct job *job; (job = next_job(lane));) {
+        pier__op *op = job->op;
+        pier__free(job);
+        struct pier__working working = {.op = op};
+        pier__here.working = &working;
+        op->wait.work(op);
+        pier__here.working = NULL;
+        pier__op_mail(op, PIER__WORKED);
+        pier__op_unref(op);
+    }
+    atomic_store(&lane->ended, 1);
+    pier__word_wake(&lane->ended);
+    unref_lane(lane);
+    return NULL;
+}
+
+bool pier__lane_post(pier_lane *lane, pier__op *op)
+{
+    struct job *job = pier__malloc(sizeof *job);
+    if (!job) {
+        return false;
+    }
+    job->next = NULL;
+    job->op = pier__op_ref(op);
+    pthread_mutex_lock(&lane->lock);
+    if (!lane->started) {
+        atomic_fetch_add(&lane->refs, 1);
+        lane->started = pier__thread_start(&lane->thread, lane->name, run, lane) == 0;
+        if (!lane->started) {
+            atomic_fetch_sub(&lane->refs, 1);
+        }
+    }
+    bool posted = lane->started && !lane->ending;
+    if (posted) {
+        *lane->tail = job;
+        lane->tail = &job->next;
+        pthread_cond_signal(&lane->wake);
+    }
+    pthread_mutex_unlock(&lane->lock);
+    if (!posted) {
+        pier__op_unref(op);
+        pier__free(job);
+    }
+    return posted;
+}
+
+bool pier__lane_unpost(pier_lane *lane, pier__op *op)
+{
+    struct job *found = NULL;
+    pthread_mutex_lock(&lane->lock);
+    for (struct job **at = &lane->head; *at; at = &(*at)->next) {
+        if ((*at)->op == op) {
+            found = *at;
+            *at = found->next;
+            if (lane->tail == &found->next) {
+                lane->tail = at;
+            }
+            break;
+        }
+    }
+    pthread_mutex_unlock(&lane->lock);
+    if (found) {
+        pier__free(found);
+        pier__op_unref(op);
+    }
+    return found != NULL;
+}
+
+bool pier__lane_is_here(const pier_lane *lane)
+{
+    return pier__here.lane == lane;
+}
+
+/* Has the thread end after the jobs queued; waits for it where `wait` says so. */
+static void end_lane(pier_lane *lane, bool wait)
+{
+    pthread_mutex_lock(&lane->lock);
+    lane->ending = true;
+    bool started = lane->started;
+    pthread_t thread = lane->thread;
+    pthread_cond_signal(&lane->wake);
+    pthread_mutex_unlock(&lane->lock);
+    if (started) {
+        int64_t until = pier__deadline(END_TIMEOUT_MS, 0);
+        while (wait && !atomic_load(&lane->ended) && pier__now() < until) {
+            pier__word_wait(&lane->ended, 0, until);
+        }
+        if (wait && atomic_load(&lane->ended)) {
+            pthread_join(thread, NULL);
+        } else {
+            pthread_detach(thread);
+        }
+    }
+    unref_lane(lane);
+}
+
+void pier__lane_free(pier_lane *lane)
+{
+    if (!lane) {
+        return;
+    }
+    if (pier__runner_forked(lane->runner)) {
+        lane->started = false; /* the thread stayed in the parent */
+        pier__free(lane);
+        return;
+    }
+    end_lane(lane, !pier__lane_is_here(lane));
+}
+
+/* ---- Public ------------------------------------------------------------------------------- */
+
+static void close_handle(pier__handle *handle)
+{
+    if (pier__handle_leave(handle)) {
+        end_lane((pier_lane *)handle, true);
+    }
+}
+
+pier_lane *pier_lane_open(pier_runner *runner, const char *name, pier_error *err)
+{
+    if (pier__runner_check(runner, "pier_lane_open: the runner", err) < 0) {
+        return NULL;
+    }
+    pier_lane *lane = pier__lane_new(runner, name);
+    if (!lane) {
+        pier_error_set(err, PIER_ENOMEM, "pier_lane_open: out of memory");
+    } else if (!pier__handle_open(&lane->handle, runner, close_handle)) {
+        unref_lane(lane);
+        lane = NULL;
+        pier_error_set(err, PIER_ECLOSED, "pier_lane_open: the runner is closed");
+    }
+    return lane;
+}
+
+void pier_lane_close(pier_lane *lane)
+{
+    if (!lane) {
+        return;
+    }
+    if (pier__runner_forked(lane->runner)) {
+        pier__free(lane);
+    } else if (pier__handle_leave(&lane->handle)) {
+        end_lane(lane, !pier__here.loops && !pier__lane_is_here(lane));
+    }
+}
+
+struct lane_op {
+    pier__op op;
+    pier_lane *lane; /* holds a reference */
+    pier_lane_fn fn;
+    void *arg;
+    int returned;
+    pier_error err;
+};
+
+static void lane_work(pier__op *op)
+{
+    struct lane_op *job = (struct lane_op *)op;
+    job->returned = job->fn(job->arg, &job->err);
+}
+
+static void lane_step(pier__op *op, unsigned events)
+{
+    struct lane_op *job = (struct lane_op *)op;
+    if (events & PIER__START) {
+        op->doing = "waiting for its lane";
+        op->wait.kind = PIER__WAIT_LANE;
+        op->wait.lane = job->lane;
+        op->wait.work = lane_work;
+    } else if (events & PIER__WORKED) {
+        if (job->returned >= 0) {
+            pier__op_succeed_int(op, job->returned);
+            return;
+        }
+        if (job->err.status >= 0) {
+            pier_error_set(&job->err, job->returned, "a job failed with %s and no message",
+                           pier_status_name(job->returned));
+        }
+        job->err.status = job->returned;
+        pier__op_fail_with(op, &job->err);
+    } else if (events & PIER__CANCEL) {
+        pier__op_fail_cancelled(op);
+    }
+}
+
+static void lane_fini(pier__op *op)
+{
+    unref_lane(((struct lane_op *)op)->lane);
+}
+
+static const pier__op_class lane_class = {
+    .name = "pier_lane_run",
+    .result = "int",
+    .size = sizeof(struct lane_op),
+    .step = lane_step,
+    .fini = lane_fini,
+};
+
+pier_future *pier__lane_run_op(pier_lane *lane, pier_lane_fn fn, void *arg)
+{
+    if (!lane) {
+        return pier__op_null();
+    }
+    pier__op *failed = NULL;
+    struct lane_op *job = pier__op_new(&lane_class, lane->runner, &failed);
+    if (!job) {
+        return failed;
+    }
+    atomic_fetch_add(&lane->refs, 1);
+    job->lane = lane;
+    job->op.needs_lane = lane;
+    job->fn = fn;
+    job->arg = arg;
+    return &job->op;
+}

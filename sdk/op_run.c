@@ -1,0 +1,426 @@
+/*
+ * pier__op_run: the one place that decides how to wait for an operation. On a plain thread it is
+ * worked on here, until it is settled or the caller's time is up; then the loop adopts it. In a
+ * task it is handed to the loop and the task suspends. On a loop thread outside a task it is
+ * refused, in release builds too.
+ */
+#include "sdk/op.h"
+
+#include "sdk/alloc.h"
+#include "sdk/clock.h"
+#include "sdk/context.h"
+#include "sdk/lane.h"
+#include "sdk/loop.h"
+#include "sdk/pool.h"
+#include "sdk/runner.h"
+#include "sdk/scope.h"
+#include "sdk/task.h"
+
+/* How long a thread blocks inside a library (PIER__WAIT_BLOCK) before it looks at its scope. */
+enum { SLICE_MS = 10 };
+
+/* ---- Waiting as a thread ------------------------------------------------------------------ */
+
+/* Enters the list of threads that close wakes; done once a wait has taken a while. */
+static void enter_long_wait(pier__op *op, struct pier__waiting *entry)
+{
+    if (op->waiting) {
+        return;
+    }
+    op->waiting = entry;
+    entry->parker = op->parker;
+    pier_runner *runner = op->runner;
+    pthread_mutex_lock(&runner->lock);
+    entry->prev = NULL;
+    entry->next = runner->waiting;
+    if (entry->next) {
+        entry->next->prev = entry;
+    }
+    runner->waiting = entry;
+    pthread_mutex_unlock(&runner->lock);
+}
+
+static void leave_long_wait(pier__op *op)
+{
+    struct pier__waiting *entry = op->waiting;
+    if (!entry) {
+        return;
+    }
+    op->waiting = NULL;
+    pier_runner *runner = op->runner;
+    pthread_mutex_lock(&runner->lock);
+    *(entry->prev ? &entry->prev->next : &runner->waiting) = entry->next;
+    if (entry->next) {
+        entry->next->prev = entry->prev;
+    }
+    pthread_mutex_unlock(&runner->lock);
+}
+
+static void work_here(pier__op *op)
+{
+    struct pier__working working = {.outer = pier__here.working, .op = op};
+    pier__here.working = &working;
+    op->wait.work(op);
+    pier__here.working = working.outer;
+}
+
+/* Lets the class block in its library for a short while. */
+static void block_here(pier__op *op, int64_t until)
+{
+    int64_t ms = SLICE_MS;
+    if (until) {
+        int64_t left = (until - pier__now() + 999999) / 1000000;
+        ms = left < 0 ? 0 : left < ms ? left : ms;
+    }
+    op->cls->block(op, (int)ms);
+}
+
+/* Waits for what op->wait says. Gives the events to step with; PIER__CANCEL with op->cancelled
+ * set when it must wind up instead. */
+static unsigned wait_here(pier__op *op, struct pier__waiting *entry)
+{
+    for (bool quick = true;; quick = false) {
+        unsigned mail = atomic_exchange(&op->mail, 0) & PIER__MAIL_EVENTS;
+        if (mail) {
+            return mail;
+        }
+        if (op->wait.kind == PIER__WAIT_WORK) {
+            work_here(op);
+            return PIER__WORKED;
+        }
+        int status = pier__op_interrupted(op);
+        if (status) {
+            op->cancelled = status;
+            return PIER__CANCEL;
+        }
+        if (op->wait.until && pier__now() >= op->wait.until) {
+            op->wait.until = 0;
+            return PIER__EXPIRED;
+        }
+        if (!quick) {
+            enter_long_wait(op, entry);
+            if (pier__op_interrupted(op)) {
+                continue;
+            }
+        }
+        int64_t until = pier__earlier(op->wait.until, op->cls->shielded ? 0 : op->deadline);
+        if (op->wait.kind == PIER__WAIT_FD) {
+            unsigned events =
+                pier__park_poll(op->parker, op->wait.fd, op->wait.events >> 1, until, quick);
+            if (events) {
+                return events << 1;
+            }
+        } else if (op->wait.kind == PIER__WAIT_BLOCK) {
+            block_here(op, until);
+            return PIER__BLOCKED;
+        } else {
+            /* The first wait is short, so that it ends before close must know of it. */
+            pier__park(op->parker, quick ? pier__earlier(until, pier__now() + 10000000) : until);
+        }
+    }
+}
+_Static_assert(PIER__READABLE >> 1 == PIER__PARK_READ && PIER__WRITABLE >> 1 == PIER__PARK_WRITE,
+               "events of parkers are those of operations, one bit down");
+
+/* ---- Working on it as a thread ------------------------------------------------------------ */
+
+/* Leaves an operation that cleans up to the loop, with the caller's reference. */
+static void give_to_loop(pier__op *op)
+{
+    if (op->scope) {
+        pier__scope_ref(op->scope);
+    }
+    op->on_loop = true;
+    op->holder = NULL;
+    unsigned old = atomic_load(&op->mail);
+    while (!atomic_compare_exchange_weak(
+        &op->mail, &old, old | PIER__MAIL_LOOP | PIER__MAIL_QUEUED | PIER__MAIL_ADOPT)) {
+    }
+    /* The inbox is open as long as a thread is inside an operation. */
+    pier__op_ref(op);
+    if (!pier__loop_post(op->runner, &op->post)) {
+        pier__op_unref(op);
+    }
+}
+
+/* Starts what must run on a lane's own thread. False: settled with a failure. */
+static bool post_to_lane(pier__op *op)
+{
+    if (op->working || op->wait.kind != PIER__WAIT_LANE) {
+        return true;
+    }
+    if (pier__lane_is_here(op->wait.lane)) {
+        pier__op_fail(op, PIER_EDEADLOCK,
+                      "%s: called in a job of the lane that it needs, which would wait for itself",
+                      op->cls->name);
+        return false;
+    }
+    op->working = true;
+    if (!pier__lane_post(op->wait.lane, op)) {
+        op->working = false;
+        pier__op_fail(op, PIER_EIO, "%s: the lane's thread could not be started", op->cls->name);
+        return false;
+    }
+    return true;
+}
+
+/* Steps with PIER__CANCEL unless a lane is at work on it. True: settled. */
+static bool cancel_here(pier__op *op)
+{
+    atomic_store(&op->cancel_wanted, op->cancelled);
+    if (op->working) {
+        if (!pier__lane_unpost(op->wait.lane, op)) {
+            return false;
+        }
+        op->working = false;
+    }
+    op->cls->step(op, PIER__CANCEL);
+    return pier__op_settled(op);
+}
+
+/* Steps it until it is settled (true) or has been left to the loop (false, `err` filled). */
+static bool step_here(pier__op *op, pier_error *err)
+{
+    struct pier__waiting entry;
+    unsigned events = PIER__START;
+    for (;;) {
+        if (events & PIER__WORKED) {
+            op->working = false;
+        }
+        op->cls->step(op, events);
+        if (pier__op_settled(op) || !post_to_lane(op)) {
+            break;
+        }
+        events = wait_here(op, &entry);
+        if (events == PIER__CANCEL) {
+            if (cancel_here(op)) {
+                break;
+            }
+            pier__op_cancelled_error(op, err ? err : &(pier_error){0});
+            leave_long_wait(op);
+            give_to_loop(op);
+            return false;
+        }
+    }
+    leave_long_wait(op);
+    return true;
+}
+
+static pier_future *run_here(pier__op *op, pier_error *err)
+{
+    op->parker = pier__parker_self();
+    if (!op->parker) {
+        op->status = PIER_ENOMEM;
+        return pier__op_refuse(op, PIER_ENOMEM, "%s: out of memory", op->cls->name);
+    }
+    op->holder = pier__pool_holder();
+    if (!op->cls->shielded && pier__here.scope) {
+        op->scope = pier__here.scope;
+        op->deadline = op->scope->deadline;
+    }
+    pier_runner *runner = op->runner;
+    /* Close first changes the state, then waits for this count to fall to 0. */
+    atomic_fetch_add(&runner->threads, 1);
+    bool settled = true;
+    op->cancelled = pier__op_interrupted(op);
+    if (op->cancelled) {
+        op->doing = "starting";
+        pier__op_fail_cancelled(op);
+    } else {
+        settled = step_here(op, err);
+    }
+    if (settled) {
+        op->scope = NULL;
+    }
+    if (atomic_fetch_sub(&runner->threads, 1) == 1 &&
+        atomic_load_explicit(&runner->state, memory_order_relaxed)) {
+        pier__word_wake(&runner->threads);
+    }
+    return settled ? op : NULL;
+}
+
+/* ---- Handing it over ---------------------------------------------------------------------- */
+
+/* For what only the loop can step: submits it and waits. */
+static pier_future *run_on_loop(pier__op *op, pier_error *err)
+{
+    bool joins = op->cls->joins || op->cls->shielded;
+    pier_future *future = pier__op_submit(op);
+    int status = pier__op_await(future, 0, err);
+    if (status > 0) {
+        return future;
+    }
+    pier__op_cancel(future, status);
+    while (joins) {
+        if (pier__op_await_shielded(future)) {
+            return future;
+        }
+    }
+    pier_future_free(future);
+    return NULL;
+}
+
+static pier_future *refuse_on_loop(pier__op *op, pier_error *err)
+{
+    pier_error_set(err, PIER_EDEADLOCK,
+                   "%s would block the loop thread; use %s_async here, or a task", op->cls->name,
+                   op->cls->name);
+    if (op->cls->shielded) {
+        /* What ends a handle has taken it, so it is ended all the same. */
+        pier_future_free(pier__op_submit(op));
+    } else {
+        pier__op_unref(op);
+    }
+    return NULL;
+}
+
+pier_future *pier__op_run(pier__op *op, pier_error *err)
+{
+    if (pier__op_settled(op)) {
+        return op;
+    }
+    if (pier__here.task) {
+        return pier__loop_is_here(op->runner) ? pier__task_run_op(op, err) : run_on_loop(op, err);
+    }
+    if (pier__here.loops) {
+        return refuse_on_loop(op, err);
+    }
+    return op->cls->loop_only ? run_on_loop(op, err) : run_here(op, err);
+}
+
+pier_future *pier__op_submit(pier__op *op)
+{
+    if (pier__op_settled(op)) {
+        return op;
+    }
+    if (op->cls->own && !op->owns) {
+        op->owns = true;
+        if (!op->cls->own(op)) {
+            return pier__op_refuse(op, PIER_ENOMEM, "%s: out of memory", op->cls->name);
+        }
+    }
+    if (!op->cls->shielded && pier__here.scope) {
+        op->scope = pier__scope_ref(pier__here.scope);
+        op->deadline = op->scope->deadline;
+    }
+    op->on_loop = true;
+    atomic_store(&op->mail, PIER__MAIL_LOOP | PIER__MAIL_QUEUED | PIER__START);
+    pier__op_ref(op);
+    if (!pier__loop_post(op->runner, &op->post)) {
+        pier__op_unref(op);
+        return pier__op_refuse(op, PIER_ECLOSED, "%s: the runner is closed", op->cls->name);
+    }
+    return op;
+}
+
+/* ---- Awaiting another operation ----------------------------------------------------------- */
+
+/* Itself an operation, so that threads, tasks, deadlines and scopes need no second way to wait. */
+struct await_op {
+    pier__op op;
+    pier__op *target; /* holds a reference */
+    int64_t until;
+    pier__listener listener; /* holds a reference to this while the target may call it */
+};
+
+static void on_target_settled(pier__listener *listener, pier__op *target)
+{
+    (void)target;
+    struct await_op *await =
+        (struct await_op *)((char *)listener - offsetof(struct await_op, listener));
+    pier__op_wake(&await->op);
+    pier__op_unref(&await->op);
+}
+
+/* Stops listening; a listener that is being called drops its reference itself. */
+static void stop_listening(struct await_op *await)
+{
+    if (pier__op_unlisten(await->target, &await->listener)) {
+        pier__op_unref(&await->op);
+    }
+}
+
+static void await_step(pier__op *op, unsigned events)
+{
+    struct await_op *await = (struct await_op *)op;
+    if (events & PIER__START) {
+        op->doing = "waiting for a future";
+        op->wait.until = await->until;
+        pier__op_ref(op);
+        await->listener.settled = on_target_settled;
+        pier__op_listen(await->target, &await->listener);
+        return;
+    }
+    if (pier__op_settled(await->target)) {
+        stop_listening(await);
+        pier__op_succeed_int(op, 1);
+    } else if (events & PIER__CANCEL) {
+        stop_listening(await);
+        pier__op_fail_cancelled(op);
+    } else if (events & PIER__EXPIRED) {
+        stop_listening(await);
+        pier__op_succeed_int(op, 0);
+    }
+}
+
+static void await_fini(pier__op *op)
+{
+    pier__op_unref(((struct await_op *)op)->target);
+}
+
+static const char *await_subject(const pier__op *op)
+{
+    return ((const struct await_op *)op)->target->cls->name;
+}
+
+static const pier__op_class await_class = {
+    .name = "pier_future_wait",
+    .result = "int",
+    .size = sizeof(struct await_op),
+    .step = await_step,
+    .fini = await_fini,
+    .subject = await_subject,
+};
+
+/* The same outside every scope, for those who must not leave before it has ended. */
+static const pier__op_class await_shielded_class = {
+    .name = "pier_future_wait",
+    .result = "int",
+    .size = sizeof(struct await_op),
+    .shielded = true,
+    .step = await_step,
+    .fini = await_fini,
+    .subject = await_subject,
+};
+
+static int await_as(const pier__op_class *cls, pier__op *target, int64_t until, pier_error *err)
+{
+    if (pier__op_settled(target)) {
+        return 1;
+    }
+    if (target->needs_lane && target->needs_lane == pier__here.lane) {
+        return pier_error_set(err, PIER_EDEADLOCK,
+                              "%s: waited for in a job of the lane that it needs",
+                              target->cls->name);
+    }
+    /* The runner that waits is the one this thread or task belongs to, if any. */
+    pier__op *failed = NULL;
+    struct await_op *await = pier__op_new(
+        cls, pier__here.task ? pier_task_runner(pier__here.task) : target->runner, &failed);
+    if (!await) {
+        return pier__op_take_int(failed, "int", err);
+    }
+    await->target = pier__op_ref(target);
+    await->until = until;
+    return pier__op_take_int(pier__op_run(&await->op, err), "int", err);
+}
+
+int pier__op_await(pier__op *op, int64_t until, pier_error *err)
+{
+    return await_as(&await_class, op, until, err);
+}
+
+bool pier__op_await_shielded(pier__op *op)
+{
+    return await_as(&await_shielded_class, op, 0, NULL) > 0;
+}

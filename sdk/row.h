@@ -1,0 +1,47 @@
+#ifndef PIER_SDK_ROW_H
+#define PIER_SDK_ROW_H
+/*
+ * Rows travel in blocks: a driver's struct that begins with a pier_result, handed over by pointer.
+ * The public getters ask the driver for one cell at a time; conversions and failures are dealt with
+ * here, once for all drivers.
+ */
+#include "sdk/error.h"
+#include <pier/row.h>
+#include <stdatomic.h>
+
+/* A row is one pointer in an array that its block owns; its number is its place in that array. */
+struct pier_row {
+    pier_result *block;
+};
+
+typedef struct pier__rows_class {
+    /* Reads a cell that exists. Text must have a zero byte behind it. False: `err` is filled. */
+    bool (*cell)(const pier_result *block, size_t row, int column, pier_value *value,
+                 pier_error *err);
+    const char *(*column_name)(const pier_result *block, int column);
+    void (*free)(pier_result *block); /* all but the fields below and the block itself */
+} pier__rows_class;
+
+struct pier_result {
+    const pier__rows_class *cls;
+    size_t count;
+    int columns;
+    pier_row *rows; /* count of them; made by pier__result_init */
+    /* Written by getters, from any thread. */
+    _Atomic(pier_error *) failure;           /* the first */
+    _Atomic(struct pier__scratch *) scratch; /* numbers written out as text */
+};
+
+/* Sets up the part above; false: no memory. The driver has allocated the block with
+ * pier__malloc; pier_result_free calls cls->free and then frees it. */
+bool pier__result_init(pier_result *block, const pier__rows_class *cls, size_t count, int columns);
+
+/* Memory that lives as long as the block, for a driver's conversions; NULL: no memory. */
+void *pier__result_scratch(const pier_result *block, size_t size);
+
+static inline size_t pier__row_index(const pier_row *row)
+{
+    return (size_t)(row - row->block->rows);
+}
+
+#endif

@@ -1,0 +1,81 @@
+#ifndef PIER_SDK_RUNNER_H
+#define PIER_SDK_RUNNER_H
+/*
+ * The inside of a runner.
+ */
+#include "sdk/handle.h"
+#include "sdk/loop.h"
+#include "sdk/op.h"
+#include <pier/runner.h>
+
+typedef enum pier__runner_state {
+    PIER__OPEN_RUNNER = 0,
+    PIER__CLOSING = 1, /* only shielded operations start; the others are being cancelled */
+    PIER__CLOSED = 2   /* nothing starts */
+} pier__runner_state;
+
+struct pier_runner {
+    /* Immutable after open. */
+    char name[16];
+    uv_loop_t *uv;
+    bool owns_loop;
+    int64_t close_timeout_ms;
+    unsigned fork_generation;
+
+    atomic_int state;           /* a pier__runner_state */
+    atomic_int threads;         /* plain threads inside an operation */
+    atomic_bool scopes_changed; /* some scope was cancelled: look at all operations */
+    atomic_int senders;         /* signal handlers inside uv_async_send */
+    atomic_bool async_open;     /* uv_async_send may be called */
+    pthread_t thread;           /* that runs the loop */
+
+    /* Guarded by lock: the inbox and the handles. */
+    pthread_mutex_t lock;
+    pier__post *inbox, **inbox_tail;
+    bool inbox_open;
+    pier__handle *newest;
+    struct pier__waiting {
+        struct pier__waiting *prev, *next;
+        pier__parker *parker;
+    } * waiting; /* threads in an operation for more than 10 ms, to be woken by close */
+
+    /* Loop thread. */
+    uv_loop_t own_loop;
+    uv_async_t async;
+    uv_timer_t timer;
+    uv_idle_t idle; /* runs while something is ready that had to wait for its turn */
+    int handles;    /* of the three above, still open */
+    int depth;      /* of enter */
+    pier__post *ready, **ready_tail;
+    pier__op *ops; /* all that the loop steps */
+    struct pier__timer *timers;
+    int64_t timer_set; /* when the timer fires; 0: not set */
+    struct pier__fiber_pool *fibers;
+
+    /* Close. */
+    pier_runner_stop_cb stop_cb;
+    void *stop_data;
+    atomic_uint drained; /* 1 when the loop has nothing left to step */
+    bool draining;
+    bool ends_itself;            /* close has given up waiting for the last operation */
+    struct pier__closer *closer; /* told when the last handle is closed */
+};
+
+/* Grows with each fork in the child. */
+extern unsigned pier__fork_generation;
+
+static inline bool pier__runner_forked(const pier_runner *runner)
+{
+    return runner->fork_generation != pier__fork_generation;
+}
+
+/* sdk/runner.c, for loop.c: the loop has no handle of the runner's left. */
+void pier__runner_loop_ended(pier_runner *runner);
+
+/* Starts a thread with all signals blocked. 0 or an errno. */
+int pier__thread_start(pthread_t *thread, const char *name, void *(*run)(void *arg), void *arg);
+
+/* Fails with PIER_EFORKED, PIER_ECLOSED or for NULL; 0 where work can be started. */
+int pier__runner_check(const pier_runner *runner, const char *what, pier_error *err);
+
+#endif

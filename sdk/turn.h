@@ -1,0 +1,36 @@
+#ifndef PIER_SDK_TURN_H
+#define PIER_SDK_TURN_H
+/*
+ * A turn gives one operation at a time the use of something, in the order of asking. It is handed
+ * over directly: when one ends, the next already has it. Threads and the loop wait for it alike.
+ */
+#include "sdk/op.h"
+
+typedef struct pier__turn_waiter {
+    struct pier__turn_waiter *next;
+    pier__op *op;
+    bool queued;
+} pier__turn_waiter;
+
+typedef struct pier__turn {
+    pthread_mutex_t lock;
+    /* Guarded by lock. */
+    pier__op *owner; /* lives at least until it has given the turn back */
+    pier__turn_waiter *head, **tail;
+} pier__turn;
+
+void pier__turn_init(pier__turn *turn);
+void pier__turn_fini(pier__turn *turn);
+
+/* True: `waiter->op` has it now. False: wait to be woken, then it has it. */
+bool pier__turn_take(pier__turn *turn, pier__turn_waiter *waiter);
+/* Stops waiting. True: it was still waiting. False: it has been given the turn and must give it
+ * back. */
+bool pier__turn_leave(pier__turn *turn, pier__turn_waiter *waiter);
+bool pier__turn_has(pier__turn *turn, const pier__op *op);
+/* Asks whoever has it to wind up. */
+void pier__turn_cancel_owner(pier__turn *turn);
+/* Hands it to the next. */
+void pier__turn_give(pier__turn *turn);
+
+#endif
