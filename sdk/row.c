@@ -19,6 +19,8 @@ struct pier__scratch {
 
 bool pier__result_init(pier_result *block, const pier__rows_class *cls, size_t count, int columns)
 {
+    atomic_init(&block->failure, NULL);
+    atomic_init(&block->scratch, NULL);
     block->cls = cls;
     block->count = count;
     block->columns = columns;

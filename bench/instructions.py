@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""Instructions an operation, by valgrind's callgrind: what a wall clock on a busy machine cannot tell.
+
+Each way of a group runs twice, with two numbers of operations; the difference between the two counts, divided by
+the difference between the two numbers, leaves start-up and shutdown out. All threads of the process count, the
+kernel does not.
+"""
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[1]
+GROUPS = ("sqlite_point", "postgres_point", "http_get")
+
+
+def ways(program, url):
+    listed = subprocess.run([program, "--list", *url], capture_output=True, text=True, check=True)
+    return listed.stdout.split()
+
+
+def count(program, way, ops, url):
+    """The instructions of a whole run."""
+    with tempfile.TemporaryDirectory(prefix="pier-callgrind-") as directory:
+        done = subprocess.run(
+            ["valgrind", "--tool=callgrind", f"--callgrind-out-file={directory}/out", str(program),
+             "--only", way, "--ops", str(ops), "--rounds", "1", "--warmup", "0", "--no-latency", *url],
+            capture_output=True, text=True, check=False)
+    collected = re.search(r"Collected : (\d+)", done.stderr)
+    if done.returncode != 0 or not collected:
+        sys.exit(f"instructions.py: {program} --only {way} failed:\n{done.stdout}{done.stderr}")
+    return int(collected.group(1))
+
+
+def ratios(build, group, url=(), few=200, many=1200):
+    """Prints the instructions of each way and gives their ratios to the first."""
+    program = build.resolve() / "bench" / group
+    print(f"\n{group}: {many} operations less {few}\n  {'':<22}{'instructions/op':>16}{'ratio':>8}")
+    raw, result = None, {}
+    for way in ways(program, url):
+        each = (count(program, way, many, url) - count(program, way, few, url)) / (many - few)
+        raw = raw or each
+        result[way] = each / raw
+        print(f"  {way:<22}{each:>16.0f}{result[way]:>8.3f}", flush=True)
+    return result
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", type=Path, default=TOP / "build/release", help="a build with PIER_BUILD_BENCH")
+    parser.add_argument("--ops", type=int, nargs=2, default=(200, 1200), metavar=("FEW", "MANY"))
+    parser.add_argument("group", nargs="?", choices=GROUPS, help="default: all")
+    parser.add_argument("url", nargs="?", help="of the server; default: one of the bench's own")
+    options = parser.parse_args()
+    few, many = options.ops
+    if not 0 < few < many:
+        parser.error("--ops needs two different numbers, the smaller one first")
+    for group in [options.group] if options.group else GROUPS:
+        ratios(options.build, group, [options.url] if options.url else [], few, many)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+#ifndef PIER_BENCH_SUPPORT_H
+#define PIER_BENCH_SUPPORT_H
+/*
+ * The harness of the benchmarks: runs several ways to do the same work in turn, round by round, and
+ * compares each with the first, which is the raw library.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+/* One way to do the work. `run` does one operation, checks its outcome, and exits on failure. */
+struct bench_way {
+    const char *name;
+    void (*run)(void *context, int64_t i);
+    void *context;
+};
+
+struct bench_options {
+    int64_t ops;    /* in a round, of each way */
+    int64_t warmup; /* operations before the first round */
+    int rounds;
+    bool latency;     /* take the time after each operation too */
+    bool busy;        /* keep one core busy meanwhile */
+    bool list;        /* only print the names of the ways */
+    const char *only; /* one way alone */
+    const char *json; /* a file for the figures */
+    const char *url;  /* of the server; NULL: start one */
+};
+
+/* Reads the command line; prints the usage and exits where it is wrong. `ops` is the default number
+ * of operations in a round: enough for about a fifth of a second. */
+struct bench_options bench_parse(int argc, char **argv, int64_t ops);
+
+/* Runs the ways, the raw library first, prints a table and writes `options->json`. */
+void bench_run(const char *group, const struct bench_options *options, const struct bench_way *ways,
+               int count);
+
+/* A server of the bench's own: a shell command whose first line of output is its URL. It must end
+ * when its standard input does, which happens when this process ends, however that may be. Fork
+ * before threads are started. Returns the URL, which lives as long as the process. */
+const char *bench_server(const char *command);
+
+/* The top of the source tree, for scripts/local-postgres. */
+const char *bench_source_dir(void);
+
+/* Prints to standard error and exits with 1. */
+_Noreturn void bench_fail(const char *format, ...) __attribute__((__format__(__printf__, 1, 2)));
+
+#endif

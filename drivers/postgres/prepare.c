@@ -1,0 +1,199 @@
+/*
+ * Preparing statements: parse and describe in one round trip, in which a statement without
+ * arguments is executed as well. Known statements cost nothing more than their execution.
+ */
+#include "drivers/postgres/conn.h"
+
+#include "drivers/postgres/decode.h"
+#include "drivers/postgres/error.h"
+#include "sdk/alloc.h"
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+enum { CLOSES_MAX = 16 }; /* statements closed along with one that is prepared */
+
+/*
+ * Closing what has fallen out of the cache. libpq before 17 cannot send Close, and DEALLOCATE fails
+ * where somebody else has closed the statement already, which would fail a transaction: it is sent
+ * behind a Sync of its own, outside transactions only.
+ */
+
+static void forget_on_server(pier__postgres_conn *conn, const pier__postgres_statement *statement)
+{
+    if (conn->forgotten_count == conn->forgotten_room) {
+        size_t room = conn->forgotten_room ? conn->forgotten_room * 2 : 8;
+        void *memory = pier__realloc(conn->forgotten, room * sizeof *conn->forgotten);
+        if (!memory) {
+            return; /* it stays on the server until the connection ends */
+        }
+        conn->forgotten = memory;
+        conn->forgotten_room = room;
+    }
+    memcpy(conn->forgotten[conn->forgotten_count++], statement->name, sizeof statement->name);
+}
+
+static bool send_closes(pier__postgres_conn *conn)
+{
+    if (conn->forgotten_count == 0 || conn->base.in_tx) {
+        return true;
+    }
+    for (int i = 0; i < CLOSES_MAX && conn->forgotten_count > 0; i++) {
+        char sql[64];
+        snprintf(sql, sizeof sql, "DEALLOCATE %s", conn->forgotten[--conn->forgotten_count]);
+        if (!PQsendQueryParams(conn->pg, sql, 0, NULL, NULL, NULL, NULL, 0)) {
+            return false;
+        }
+    }
+    conn->syncs++;
+    return PQpipelineSync(conn->pg);
+}
+
+/* COPY has its own protocol, which libpq forbids in pipelines. */
+static bool is_copy(const char *sql)
+{
+    return strncasecmp(sql + strspn(sql, " \t\r\n\f\v"), "copy", 4) == 0;
+}
+
+static pier__postgres_statement *new_statement(pier__postgres_conn *conn)
+{
+    char name[24] = "";
+    if (conn->sql_size <= PIER__POSTGRES_CACHE_SQL_MAX) {
+        /* Unique among the clients of a pooler: with another one's statement of the same name the
+         * answers would be another one's too. */
+        snprintf(name, sizeof name, "pier_%08x_%x", conn->name_key, ++conn->name_count);
+    }
+    return pier__postgres_statement_new(conn->sql, conn->sql_size, name);
+}
+
+bool pier__postgres_prepare_send(pier__db_op *op, bool whole)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    pier__postgres_statement *statement = new_statement(conn);
+    if (!statement) {
+        pier__postgres_fail_nomem(op);
+        return false;
+    }
+    PGconn *pg = conn->pg;
+    conn->statement = statement;
+    conn->whole = whole && (!conn->args || conn->args->count == 0) && !is_copy(statement->sql);
+    conn->syncs = 1;
+    conn->part = 0;
+    int sent = PQenterPipelineMode(pg) && PQsendPrepare(pg, statement->name, statement->sql, 0, NULL) &&
+               PQsendDescribePrepared(pg, statement->name) &&
+               (!conn->whole ||
+                PQsendQueryPrepared(pg, statement->name, 0, NULL, NULL, NULL, 0)) &&
+               PQpipelineSync(pg) && send_closes(conn);
+    if (!sent) {
+        conn->statement = NULL;
+        pier__postgres_statement_free(statement);
+    }
+    return pier__postgres_sent(op, sent);
+}
+
+/* Copies what the server says about a statement. False: no memory. */
+static bool describe(pier__postgres_statement *statement, const PGresult *described)
+{
+    int params = PQnparams(described), columns = PQnfields(described);
+    statement->param_types = pier__malloc(((size_t)params + 1) * sizeof *statement->param_types);
+    if (!statement->param_types) {
+        return false;
+    }
+    statement->param_count = params;
+    for (int i = 0; i < params; i++) {
+        statement->param_types[i] = PQparamtype(described, i);
+    }
+    statement->binary = columns > 0;
+    for (int i = 0; i < columns; i++) {
+        statement->binary = statement->binary && pier__postgres_has_binary(PQftype(described, i));
+    }
+    statement->described = true;
+    return true;
+}
+
+/* Puts a statement where it is found again. */
+static void store(pier__postgres_conn *conn, pier__postgres_statement *statement)
+{
+    if (!*statement->name) {
+        pier__postgres_statement_free(conn->unnamed);
+        conn->unnamed = statement;
+        return;
+    }
+    pier__postgres_statement *victim = pier__postgres_cache_add(&conn->statements, statement);
+    if (victim) {
+        forget_on_server(conn, victim);
+        pier__postgres_statement_free(victim);
+    }
+}
+
+static void fail_count(pier__db_op *op, const pier__postgres_statement *statement)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    pier_error err;
+    pier_error_set(&err, PIER_EINVAL, "the statement has %d parameter%s, 0 given",
+                   statement->param_count, statement->param_count == 1 ? "" : "s");
+    pier__postgres_error_add_sql(&err, op->op.cancelled ? NULL : conn->sql, conn->sql_size);
+    pier__postgres_fail(op, &err);
+}
+
+bool pier__postgres_prepare_end(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    pier__postgres_statement *statement = conn->statement;
+    conn->statement = NULL;
+    if (!conn->described || !describe(statement, conn->described)) {
+        pier__postgres_statement_free(statement);
+        if (conn->error) {
+            pier__postgres_fail_sql(op);
+        } else {
+            pier__postgres_fail_nomem(op);
+        }
+        return false;
+    }
+    store(conn, statement);
+    conn->statement = statement;
+    if (conn->whole && statement->param_count > 0) {
+        fail_count(op, statement);
+        return false;
+    }
+    if (!conn->whole) {
+        if (conn->error || op->op.cancelled) {
+            conn->error ? pier__postgres_fail_sql(op) : pier__postgres_fail_cancelled(op);
+            return false;
+        }
+        pier__postgres_results_clear(conn);
+    }
+    return true;
+}
+
+/* Recognised without its text, which may be in any language. */
+static bool is_outdated(const PGresult *error)
+{
+    const char *sqlstate = pier__postgres_sqlstate(error);
+    const char *function = PQresultErrorField(error, PG_DIAG_SOURCE_FUNCTION);
+    return strcmp(sqlstate, "26000") == 0 ||
+           (strcmp(sqlstate, "0A000") == 0 && function &&
+            strcmp(function, "RevalidateCachedQuery") == 0);
+}
+
+bool pier__postgres_prepare_again(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    pier__postgres_statement *statement = conn->statement;
+    if (!conn->error || !statement || !*statement->name || !is_outdated(conn->error)) {
+        return false;
+    }
+    conn->statement = NULL;
+    pier__postgres_cache_remove(&conn->statements, statement);
+    if (strcmp(pier__postgres_sqlstate(conn->error), "26000") != 0) {
+        forget_on_server(conn, statement);
+    }
+    pier__postgres_statement_free(statement);
+    bool again = !op->scratch.flag && !op->op.cancelled &&
+                 PQtransactionStatus(conn->pg) == PQTRANS_IDLE && !conn->base.in_tx;
+    op->scratch.flag = true;
+    if (again) {
+        pier__postgres_results_clear(conn);
+    }
+    return again;
+}

@@ -1,0 +1,458 @@
+/*
+ * A request, from its first byte to its end. Every step does what can be done without waiting, and
+ * then waits for the socket. Once the server has answered everything that was sent, what comes next
+ * depends on the step that the request is in.
+ */
+#include "drivers/postgres/conn.h"
+
+#include "drivers/postgres/error.h"
+#include "sdk/clock.h"
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* How long a request that was cancelled may take to end on the server. Then its connection goes. */
+enum { CLEAN_UP_MS = 5000 };
+
+static void start_request(pier__db_op *op);
+
+/* Ending. */
+
+static void end_request(pier__postgres_conn *conn)
+{
+    pier__postgres_results_clear(conn);
+    if (conn->cancel) {
+        pier__postgres_cancel_free(conn->cancel);
+        conn->cancel = NULL;
+    }
+    conn->statement = NULL;
+    conn->until = 0;
+    if (conn->pg) {
+        pier__postgres_settle(conn);
+    }
+}
+
+void pier__postgres_succeed(pier__db_op *op)
+{
+    end_request(pier__postgres_conn_of(op));
+    pier__db_op_ran(op);
+}
+
+void pier__postgres_fail(pier__db_op *op, const pier_error *err)
+{
+    end_request(pier__postgres_conn_of(op));
+    pier__db_op_failed(op, err);
+}
+
+void pier__postgres_fail_cancelled(pier__db_op *op)
+{
+    pier_error err;
+    pier__op_cancelled_error(&op->op, &err);
+    pier__postgres_fail(op, &err);
+}
+
+void pier__postgres_fail_nomem(pier__db_op *op)
+{
+    pier_error err;
+    pier_error_set(&err, PIER_ENOMEM, "%s: out of memory", op->op.cls->name);
+    pier__postgres_fail(op, &err);
+}
+
+/* From PIER__CANCEL on the statement may be gone with its caller. */
+static const char *sql_for_message(const pier__db_op *op)
+{
+    return op->op.cancelled ? NULL : pier__postgres_conn_of(op)->sql;
+}
+
+void pier__postgres_fail_sql(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    pier_error err;
+    if (pier__postgres_is_fatal(conn->error)) {
+        pier__postgres_suspect(conn);
+    }
+    if (op->op.cancelled && strcmp(pier__postgres_sqlstate(conn->error), "57014") == 0) {
+        pier__postgres_fail_cancelled(op);
+        return;
+    }
+    pier__postgres_error(&err, conn->error, sql_for_message(op), conn->sql_size);
+    pier__postgres_fail(op, &err);
+}
+
+void pier__postgres_fail_broken(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    pier_error err;
+    char line[160];
+    conn->base.dead = true;
+    pier__postgres_suspect(conn);
+    if (op->op.cancelled) {
+        pier__postgres_fail_cancelled(op);
+        return;
+    }
+    /* The server's last words say more than the end of the connection. */
+    if (conn->error && *pier__postgres_sqlstate(conn->error)) {
+        pier__postgres_fail_sql(op);
+        return;
+    }
+    pier__postgres_one_line(line, sizeof line, PQerrorMessage(conn->pg));
+    pier_error_set(&err, PIER_EIO,
+                   "%s: the connection to %.120s broke while %s: %s; whether it took effect is not "
+                   "known, the next call makes a new connection",
+                   op->op.cls->name, conn->base.db->name, op->op.doing, line);
+    err.origin = PIER_ORIGIN_POSTGRES;
+    pier__postgres_fail(op, &err);
+}
+
+/* Waiting. */
+
+static void wait_for_socket(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    pier__wait *wait = &op->op.wait;
+    wait->kind = PIER__WAIT_FD;
+    wait->fd = conn->fd;
+    wait->events = conn->flushing ? PIER__READABLE | PIER__WRITABLE : PIER__READABLE;
+    wait->watch = &conn->base.watch;
+    wait->until = conn->until;
+}
+
+static void wait_for_cancel(pier__db_op *op)
+{
+    op->op.wait.kind = PIER__WAIT_WAKE;
+    op->op.wait.until = pier__postgres_conn_of(op)->until;
+}
+
+void pier__postgres_await(pier__db_op *op, int step)
+{
+    op->scratch.step = step;
+    pier__postgres_conn_of(op)->answered = false;
+    wait_for_socket(op);
+}
+
+bool pier__postgres_sent(pier__db_op *op, int sent)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    int left = sent ? PQflush(conn->pg) : -1;
+    conn->flushing = left > 0;
+    if (left >= 0) {
+        return true;
+    }
+    /* Something is half sent, or the connection broke. */
+    pier__postgres_fail_broken(op);
+    return false;
+}
+
+/* Cancelling. */
+
+void pier__postgres_stop(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    conn->dropping = true;
+    conn->until = pier__now() + (int64_t)CLEAN_UP_MS * 1000000;
+    conn->cancel = pier__postgres_cancel_start(conn->pg, &op->op);
+    if (!conn->cancel) {
+        conn->base.dead = true;
+    }
+}
+
+static void give_up(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    conn->base.dead = true;
+    if (op->request == PIER__CURSOR_CLOSE && !op->op.cancelled) {
+        pier__postgres_succeed(op);
+    } else {
+        pier__postgres_fail_cancelled(op);
+    }
+}
+
+/* PIER__CANCEL, and the end of the time for cleaning up. True: the operation has settled. */
+static bool wind_up(pier__db_op *op, unsigned events)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    bool cancel = events & PIER__CANCEL;
+    switch (op->scratch.step) {
+    case PIER__STEP_CONNECTING:
+        if (cancel) {
+            pier__postgres_connect_end(conn);
+            give_up(op);
+        }
+        return cancel;
+    case PIER__STEP_START:
+    case PIER__STEP_RESETTING:
+        pier__postgres_fail_cancelled(op); /* nothing was sent */
+        return true;
+    default:
+        break;
+    }
+    if (cancel && !conn->cancel) {
+        pier__postgres_stop(op);
+    }
+    if (!cancel || conn->base.dead) {
+        give_up(op);
+        return true;
+    }
+    return false;
+}
+
+/* Preparing and executing. */
+
+bool pier__postgres_execute_send(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    const pier__postgres_statement *statement = conn->statement;
+    const pier__postgres_encoder *encoder = &conn->encoder;
+    pier_error err;
+    if (pier__postgres_encode(&conn->encoder, conn->args, statement->param_types,
+                              statement->param_count, &err) < 0) {
+        pier__postgres_error_add_sql(&err, conn->sql, conn->sql_size);
+        pier__postgres_fail(op, &err);
+        return false;
+    }
+    return pier__postgres_sent(op, PQsendQueryPrepared(conn->pg, statement->name,
+                                                       statement->param_count, encoder->values,
+                                                       encoder->sizes, encoder->formats,
+                                                       statement->binary));
+}
+
+/* The statement is known to the server: goes on with the request. */
+static void prepared(pier__db_op *op)
+{
+    if (op->request == PIER__CURSOR_BLOCK) {
+        pier__postgres_cursor_prepared(op);
+    } else if (pier__postgres_execute_send(op)) {
+        pier__postgres_await(op, PIER__STEP_EXECUTING);
+    }
+}
+
+void pier__postgres_prepare(pier__db_op *op, bool whole)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    conn->statement = conn->sql_size <= PIER__POSTGRES_CACHE_SQL_MAX
+                          ? pier__postgres_cache_find(&conn->statements, conn->sql, conn->sql_size)
+                          : NULL;
+    if (conn->statement) {
+        prepared(op);
+    } else if (pier__postgres_prepare_send(op, whole)) {
+        pier__postgres_await(op, PIER__STEP_PREPARING);
+    }
+}
+
+/* Answering. */
+
+/* How many rows it changed: those that it only read are no change. */
+static int64_t count_changes(PGresult *result)
+{
+    const char *tag = PQcmdStatus(result);
+    bool only_read = strncmp(tag, "SELECT", 6) == 0 ? PQresultStatus(result) == PGRES_TUPLES_OK
+                                                    : strncmp(tag, "FETCH", 5) == 0 ||
+                                                          strncmp(tag, "MOVE", 4) == 0;
+    const char *count = only_read ? "" : PQcmdTuples(result);
+    return *count ? strtoll(count, NULL, 10) : 0;
+}
+
+/* Postgres answers COMMIT with ROLLBACK where the transaction had failed. */
+static bool was_rolled_back(pier__db_op *op, PGresult *result)
+{
+    return op->request == PIER__COMMIT && op->scratch.number &&
+           strcmp(PQcmdStatus(result), "ROLLBACK") == 0;
+}
+
+static void executed(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    if (conn->error) {
+        if (pier__postgres_prepare_again(op)) {
+            pier__postgres_prepare(op, op->request != PIER__CURSOR_BLOCK);
+        } else {
+            pier__postgres_fail_sql(op);
+        }
+        return;
+    }
+    if (!conn->result) {
+        pier__postgres_fail_broken(op);
+        return;
+    }
+    if (op->request == PIER__FETCH || op->request == PIER__CURSOR_BLOCK) {
+        op->block = pier__postgres_rows(conn->result);
+        conn->result = NULL;
+        if (!op->block) {
+            pier__postgres_fail_nomem(op);
+            return;
+        }
+        if (op->cursor) {
+            op->cursor->ended = true;
+        }
+    } else if (op->request == PIER__EXECUTE) {
+        op->count = count_changes(conn->result);
+    } else if (was_rolled_back(op, conn->result)) {
+        pier_error err;
+        pier_error_set(&err, PIER_ESQL, "the transaction had failed and was rolled back");
+        pier__postgres_fail(op, &err);
+        return;
+    }
+    pier__postgres_succeed(op);
+}
+
+/* The server has answered everything that was sent. */
+static void answered(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    switch (op->scratch.step) {
+    case PIER__STEP_EXECUTING:
+        executed(op);
+        break;
+    case PIER__STEP_RESETTING:
+        conn->resetting = false;
+        pier__postgres_results_clear(conn);
+        pier__postgres_settle(conn);
+        start_request(op);
+        break;
+    case PIER__STEP_PREPARING:
+        if (pier__postgres_prepare_end(op)) {
+            conn->whole ? executed(op) : prepared(op);
+        }
+        break;
+    default:
+        pier__postgres_cursor_step(op);
+        break;
+    }
+}
+
+/* Starting. */
+
+static bool is_busy_streaming(const pier__db_op *op)
+{
+    const pier__postgres_conn *conn = (const pier__postgres_conn *)op->conn;
+    const pier__postgres_cursor *cursor = (const pier__postgres_cursor *)op->cursor;
+    return conn->stream && !(cursor && cursor->stream == conn->stream);
+}
+
+static void refuse_busy(pier__db_op *op)
+{
+    pier_error err;
+    pier_error_set(&err, PIER_EBUSY,
+                   "%s: an open cursor still reads from this connection; close it first, read it "
+                   "to its end, or open it in a transaction",
+                   op->op.cls->name);
+    pier__postgres_fail(op, &err);
+}
+
+static void send_simple(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    if (pier__postgres_sent(op, PQsendQuery(conn->pg, conn->sql))) {
+        pier__postgres_await(op, PIER__STEP_EXECUTING);
+    }
+}
+
+/* The connection is open, clean and ours. */
+static void start_request(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    if (op->cursor) {
+        pier__postgres_cursor_start(op);
+        return;
+    }
+    conn->sql = op->sql;
+    conn->sql_size = op->sql_size;
+    conn->args = op->args;
+    switch (op->request) {
+    case PIER__EXECUTE:
+    case PIER__FETCH:
+        pier__postgres_prepare(op, true);
+        break;
+    case PIER__COMMIT:
+        op->scratch.number = strncasecmp(op->sql, "commit", 6) == 0;
+        send_simple(op);
+        break;
+    default:
+        send_simple(op);
+        break;
+    }
+}
+
+static void reconnected(pier__db_op *op, unsigned events)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    pier_error err;
+    switch (pier__postgres_connect(conn, op, conn->until, events, &err)) {
+    case PIER__DONE:
+        conn->until = 0;
+        op->op.doing = "running a statement";
+        start_request(op);
+        break;
+    case PIER__FAILED:
+        conn->base.dead = true;
+        pier__postgres_fail(op, &err);
+        break;
+    case PIER__STILL_WAITING:
+        break;
+    }
+}
+
+/* Nothing was lost with a connection that had been idle: a new one takes its place. */
+static void reconnect(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    if (op->op.on_loop) {
+        pier__watch_close_on_loop(&conn->base.watch);
+    }
+    pier__postgres_disconnect(conn);
+    op->scratch.step = PIER__STEP_CONNECTING;
+    conn->until = pier__deadline(conn->base.db->settings.connect_timeout_ms, 0);
+    reconnected(op, PIER__START);
+}
+
+static void start(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    if (is_busy_streaming(op)) {
+        refuse_busy(op);
+    } else if (pier__postgres_is_stale(conn)) {
+        reconnect(op);
+    } else if (conn->resetting) {
+        pier__postgres_await(op, PIER__STEP_RESETTING);
+    } else {
+        start_request(op);
+    }
+}
+
+/* Rows that have come are a block; nobody waits for more of them. */
+static bool has_block(pier__db_op *op)
+{
+    const pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    return op->scratch.step == PIER__STEP_STREAMING && !conn->dropping && conn->builder.count > 0;
+}
+
+void pier__postgres_run_step(pier__db_op *op, unsigned events)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    if (events & (PIER__CANCEL | PIER__EXPIRED) && wind_up(op, events)) {
+        return;
+    }
+    if (op->scratch.step == PIER__STEP_START) {
+        start(op);
+        return;
+    }
+    if (op->scratch.step == PIER__STEP_CONNECTING) {
+        reconnected(op, events);
+        return;
+    }
+    bool broken = events & (PIER__READABLE | PIER__WRITABLE) && !conn->answered &&
+                  !(conn->stream ? pier__postgres_receive_rows(conn) : pier__postgres_receive(conn));
+    pier__postgres_collect(conn);
+    if (broken) {
+        conn->base.dead = true;
+    }
+    if (broken && (!conn->answered || conn->error)) {
+        pier__postgres_fail_broken(op);
+    } else if (!conn->answered && !has_block(op)) {
+        wait_for_socket(op);
+    } else if (conn->cancel && !pier__postgres_cancel_done(conn->cancel)) {
+        wait_for_cancel(op);
+    } else {
+        answered(op);
+    }
+}

@@ -1,0 +1,190 @@
+/*
+ * Blocks over PGresults. Nothing is decoded before it is asked for.
+ */
+#include "drivers/postgres/rows.h"
+
+#include "drivers/postgres/decode.h"
+#include "sdk/alloc.h"
+#include <string.h>
+
+typedef struct rows {
+    pier_result base;
+    PGresult *result; /* all rows; of a builder's block the first one, for the columns */
+    /* A builder's. */
+    pier__postgres_cell *cells;
+    char *data;
+    unsigned char kinds[]; /* pier__postgres_kind of each column */
+} rows;
+
+static const char *column_name(const pier_result *block, int column)
+{
+    return PQfname(((const rows *)block)->result, column);
+}
+
+static bool set_null(pier_value *value)
+{
+    *value = pier_null();
+    return true;
+}
+
+static bool whole_cell(const pier_result *block, size_t row, int column, pier_value *value,
+                       pier_error *err)
+{
+    const rows *self = (const rows *)block;
+    const PGresult *result = self->result;
+    if (PQgetisnull(result, (int)row, column)) {
+        return set_null(value);
+    }
+    return pier__postgres_decode(block, self->kinds[column],
+                                 PQgetvalue(result, (int)row, column),
+                                 (size_t)PQgetlength(result, (int)row, column), value, err);
+}
+
+static void whole_free(pier_result *block)
+{
+    PQclear(((rows *)block)->result);
+}
+
+static const pier__rows_class whole_class = {
+    .cell = whole_cell,
+    .column_name = column_name,
+    .free = whole_free,
+};
+
+static bool built_cell(const pier_result *block, size_t row, int column, pier_value *value,
+                       pier_error *err)
+{
+    const rows *self = (const rows *)block;
+    const pier__postgres_cell *cell = &self->cells[row * (size_t)block->columns + (size_t)column];
+    if (cell->size < 0) {
+        return set_null(value);
+    }
+    return pier__postgres_decode(block, self->kinds[column], self->data + cell->offset,
+                                 (size_t)cell->size, value, err);
+}
+
+static void built_free(pier_result *block)
+{
+    rows *self = (rows *)block;
+    PQclear(self->result);
+    pier__free(self->cells);
+    pier__free(self->data);
+}
+
+static const pier__rows_class built_class = {
+    .cell = built_cell,
+    .column_name = column_name,
+    .free = built_free,
+};
+
+/* NULL: no memory; `result` is still the caller's. */
+static rows *new_rows(const pier__rows_class *cls, PGresult *result, size_t count)
+{
+    int columns = PQnfields(result);
+    rows *self = pier__malloc(sizeof *self + (size_t)columns);
+    if (!self) {
+        return NULL;
+    }
+    memset(&self->base, 0, sizeof self->base);
+    if (!pier__result_init(&self->base, cls, count, columns)) {
+        pier__free(self);
+        return NULL;
+    }
+    self->result = result;
+    self->cells = NULL;
+    self->data = NULL;
+    for (int i = 0; i < columns; i++) {
+        self->kinds[i] = (unsigned char)pier__postgres_kind_of(PQftype(result, i),
+                                                               PQfformat(result, i) != 0);
+    }
+    return self;
+}
+
+pier_result *pier__postgres_rows(PGresult *result)
+{
+    rows *self = new_rows(&whole_class, result, (size_t)PQntuples(result));
+    if (!self) {
+        PQclear(result);
+        return NULL;
+    }
+    return &self->base;
+}
+
+/* Makes room for `more` items of `size` bytes behind `count`. NULL: no memory, and the old memory
+ * stays. */
+static void *grow(void *items, size_t *room, size_t count, size_t more, size_t size, size_t least)
+{
+    if (items && count + more <= *room) {
+        return items;
+    }
+    size_t wanted = *room ? *room * 2 : least;
+    while (wanted < count + more) {
+        wanted *= 2;
+    }
+    void *memory = pier__realloc(items, wanted * size);
+    if (memory) {
+        *room = wanted;
+    }
+    return memory;
+}
+
+static bool copy_cell(pier__postgres_builder *builder, const PGresult *row, int column)
+{
+    pier__postgres_cell *cell = &builder->cells[builder->cell_count++];
+    cell->size = -1;
+    cell->offset = 0;
+    if (PQgetisnull(row, 0, column)) {
+        return true;
+    }
+    int length = PQgetlength(row, 0, column);
+    size_t size = (size_t)length + 1; /* libpq puts a zero byte behind every value */
+    char *data = grow(builder->data, &builder->data_room, builder->data_size, size, 1, 16384);
+    if (!data) {
+        return false;
+    }
+    builder->data = data;
+    memcpy(builder->data + builder->data_size, PQgetvalue(row, 0, column), size);
+    cell->size = length;
+    cell->offset = (uint32_t)builder->data_size;
+    builder->data_size += size;
+    return true;
+}
+
+bool pier__postgres_builder_add(pier__postgres_builder *builder, PGresult *row)
+{
+    int columns = PQnfields(row);
+    pier__postgres_cell *cells = grow(builder->cells, &builder->cell_room, builder->cell_count,
+                                      (size_t)columns, sizeof *cells, 1024);
+    bool fits = cells != NULL;
+    builder->cells = fits ? cells : builder->cells;
+    for (int i = 0; fits && i < columns; i++) {
+        fits = copy_cell(builder, row, i);
+    }
+    builder->count += fits;
+    if (builder->first) {
+        PQclear(row);
+    } else {
+        builder->first = row;
+    }
+    return fits;
+}
+
+pier_result *pier__postgres_builder_take(pier__postgres_builder *builder)
+{
+    rows *self = new_rows(&built_class, builder->first, builder->count);
+    if (!self) {
+        return NULL;
+    }
+    self->cells = builder->cells;
+    self->data = builder->data;
+    memset(builder, 0, sizeof *builder);
+    return &self->base;
+}
+
+void pier__postgres_builder_fini(pier__postgres_builder *builder)
+{
+    PQclear(builder->first);
+    pier__free(builder->cells);
+    pier__free(builder->data);
+    memset(builder, 0, sizeof *builder);
+}

@@ -1,0 +1,253 @@
+/*
+ * Reading the URL, once, when the database is opened.
+ */
+#include "drivers/postgres/url.h"
+
+#include "drivers/postgres/error.h"
+#include "sdk/alloc.h"
+#include <stdlib.h>
+#include <string.h>
+
+static int no_memory(pier_error *err)
+{
+    return pier_error_set(err, PIER_ENOMEM, "out of memory for the URL");
+}
+
+static bool is_one_of(const char *word, const char *const *words)
+{
+    while (*words && strcmp(word, *words) != 0) {
+        words++;
+    }
+    return *words != NULL;
+}
+
+static const char *option(const PQconninfoOption *options, const char *keyword)
+{
+    for (; options && options->keyword; options++) {
+        if (strcmp(options->keyword, keyword) == 0) {
+            return options->val && *options->val ? options->val : NULL;
+        }
+    }
+    return NULL;
+}
+
+/* libpq's messages quote what they do not understand, and that may hold the password. */
+static int refuse(const char *reason, pier_error *err)
+{
+    char line[160];
+    pier__postgres_one_line(line, sizeof line, reason ? reason : "out of memory");
+    static const char harmless[] = "invalid URI query parameter";
+    char *quote = strchr(line, '"');
+    if (quote && strncmp(line, harmless, sizeof harmless - 1) != 0) {
+        *quote = 0;
+        line[strcspn(line, ":")] = 0;
+    }
+    return pier_error_set(err, PIER_EINVAL,
+                          "the URL of the Postgres database cannot be read: %s; write "
+                          "postgresql://user@host:port/name?key=value", line);
+}
+
+static int add_option(pier__postgres_db *db, const char *keyword, const char *value,
+                      pier_error *err)
+{
+    /* Room for the three of a host and the NULL. */
+    if (db->option_count + 4 >= PIER__POSTGRES_OPTIONS_MAX) {
+        return pier_error_set(err, PIER_EINVAL, "the URL has too many options");
+    }
+    int i = db->option_count++;
+    db->keywords[i] = pier__strdup(keyword);
+    db->values[i] = pier__strdup(value);
+    return db->keywords[i] && db->values[i] ? 0 : no_memory(err);
+}
+
+static bool is_given(const pier__postgres_db *db, const char *keyword)
+{
+    for (int i = 0; i < db->option_count; i++) {
+        if (strcmp(db->keywords[i], keyword) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What the URL says, and what it leaves open. The rest comes from the environment, in libpq. */
+static int copy_options(pier__postgres_db *db, const PQconninfoOption *url,
+                        const PQconninfoOption *all, pier_error *err)
+{
+    static const char *const elsewhere[] = {"host", "hostaddr", "port", "client_encoding", NULL};
+    /* These would be looked up for each connection, in files or by getpwuid, which may block. */
+    static const char *const once[] = {"user", "dbname", NULL};
+    /* An encrypted GSS connection is tried by default, which blocks, and crashes after fork. A peer
+     * that vanished is noticed after a minute at most, also while something is being sent to it. */
+    static const char *const defaults[][2] = {
+        {"gssencmode", "disable"},   {"fallback_application_name", "pier"},
+        {"keepalives_idle", "30"},   {"keepalives_interval", "10"},
+        {"keepalives_count", "3"},   {"tcp_user_timeout", "60000"},
+    };
+    int status = add_option(db, "client_encoding", "UTF8", err);
+    for (const PQconninfoOption *at = url; !status && at->keyword; at++) {
+        if (at->val && !is_one_of(at->keyword, elsewhere)) {
+            status = add_option(db, at->keyword, at->val, err);
+        }
+    }
+    for (const char *const *at = once; !status && *at; at++) {
+        if (!is_given(db, *at) && option(all, *at)) {
+            status = add_option(db, *at, option(all, *at), err);
+        }
+    }
+    for (size_t i = 0; !status && i < sizeof defaults / sizeof *defaults; i++) {
+        const char *keyword = defaults[i][0];
+        bool from_environment = strcmp(keyword, "gssencmode") == 0 && getenv("PGGSSENCMODE");
+        if (!is_given(db, keyword) && !from_environment) {
+            status = add_option(db, keyword, defaults[i][1], err);
+        }
+    }
+    return status;
+}
+
+static int count_items(const char *list)
+{
+    int count = list != NULL;
+    for (; list && *list; list++) {
+        count += *list == ',';
+    }
+    return count;
+}
+
+/* A copy of one item of a list with commas; NULL in `*copy` for an empty or missing one. False: no
+ * memory. */
+static bool copy_item(const char *list, int index, char **copy)
+{
+    *copy = NULL;
+    for (; list && index > 0; index--) {
+        list = strchr(list, ',');
+        list = list ? list + 1 : NULL;
+    }
+    size_t size = list ? strcspn(list, ",") : 0;
+    if (size == 0) {
+        return true;
+    }
+    *copy = pier__memdup(list, size);
+    return *copy != NULL;
+}
+
+static int copy_hosts(pier__postgres_db *db, const PQconninfoOption *all, pier_error *err)
+{
+    const char *hosts = option(all, "host"), *addresses = option(all, "hostaddr");
+    const char *ports = option(all, "port");
+    int count = count_items(addresses ? addresses : hosts);
+    count = count ? count : 1;
+    int port_count = count_items(ports);
+    if ((hosts && addresses && count_items(hosts) != count) ||
+        (port_count > 1 && port_count != count)) {
+        return pier_error_set(err, PIER_EINVAL,
+                              "the URL names %d hosts, but another number of addresses or ports",
+                              count);
+    }
+    db->hosts = pier__calloc((size_t)count, sizeof *db->hosts);
+    if (!db->hosts) {
+        return no_memory(err);
+    }
+    db->host_count = count;
+    for (int i = 0; i < count; i++) {
+        pier__postgres_host *host = &db->hosts[i];
+        if (!copy_item(hosts, i, &host->host) || !copy_item(addresses, i, &host->address) ||
+            !copy_item(ports, port_count > 1 ? i : 0, &host->port)) {
+            return no_memory(err);
+        }
+    }
+    return 0;
+}
+
+/* "postgresql://user@host:port/dbname"; all hosts, as many as there is room for. */
+static int make_name(pier__postgres_db *db, const PQconninfoOption *all, pier_error *err)
+{
+    const char *user = option(all, "user"), *database = option(all, "dbname");
+    char hosts[256] = "";
+    size_t length = 0;
+    for (int i = 0; i < db->host_count && length < sizeof hosts - 1; i++) {
+        const pier__postgres_host *host = &db->hosts[i];
+        const char *name = host->host ? host->host : host->address ? host->address : "";
+        bool bare_ipv6 = name[0] != '/' && strchr(name, ':');
+        int written = snprintf(hosts + length, sizeof hosts - length, "%s%s%s%s%s%s", i ? "," : "",
+                               bare_ipv6 ? "[" : "", name, bare_ipv6 ? "]" : "",
+                               host->port ? ":" : "", host->port ? host->port : "");
+        length += written > 0 ? (size_t)written : 0;
+    }
+    char name[512];
+    snprintf(name, sizeof name, "postgresql://%.63s%s%s/%.63s", user ? user : "", user ? "@" : "",
+             hosts, database ? database : user ? user : "");
+    db->base.name = pier__strdup(name);
+    return db->base.name ? 0 : no_memory(err);
+}
+
+static void take_connect_timeout(pier__postgres_db *db, const PQconninfoOption *all)
+{
+    const char *text = option(all, "connect_timeout");
+    long seconds = text ? strtol(text, NULL, 10) : 0;
+    pier__db_settings *settings = &db->base.settings;
+    if (seconds > 0 && seconds < 1000000 &&
+        (settings->connect_timeout_ms < 0 || seconds * 1000 < settings->connect_timeout_ms)) {
+        settings->connect_timeout_ms = seconds * 1000;
+    }
+}
+
+/*
+ * All options as libpq will use them, with its defaults, the environment and the service file: a
+ * connection that libpq must refuse before it does anything tells them.
+ */
+static PQconninfoOption *read_all(const PQconninfoOption *url)
+{
+    const char *keywords[PIER__POSTGRES_OPTIONS_MAX], *values[PIER__POSTGRES_OPTIONS_MAX];
+    int count = 0;
+    for (; url->keyword && count < PIER__POSTGRES_OPTIONS_MAX - 2; url++) {
+        if (url->val && strcmp(url->keyword, "sslmode") != 0) {
+            keywords[count] = url->keyword;
+            values[count++] = url->val;
+        }
+    }
+    keywords[count] = "sslmode", values[count++] = "refuse this";
+    keywords[count] = NULL, values[count] = NULL;
+    PGconn *pg = PQconnectStartParams(keywords, values, 0);
+    PQconninfoOption *all = pg ? PQconninfo(pg) : NULL;
+    PQfinish(pg);
+    return all;
+}
+
+int pier__postgres_url_read(pier__postgres_db *db, const char *url, pier_error *err)
+{
+    char *reason = NULL;
+    PQconninfoOption *parsed = PQconninfoParse(url, &reason);
+    if (!parsed) {
+        int status = refuse(reason, err);
+        PQfreemem(reason);
+        return status;
+    }
+    PQconninfoOption *all = read_all(parsed);
+    int status = all ? 0 : no_memory(err);
+    status = status ? status : copy_options(db, parsed, all, err);
+    status = status ? status : copy_hosts(db, all, err);
+    status = status ? status : make_name(db, all, err);
+    if (!status) {
+        take_connect_timeout(db, all);
+    }
+    PQconninfoFree(all);
+    PQconninfoFree(parsed);
+    return status;
+}
+
+void pier__postgres_url_fini(pier__postgres_db *db)
+{
+    for (int i = 0; i < db->option_count; i++) {
+        pier__free(db->keywords[i]);
+        pier__free(db->values[i]);
+    }
+    for (int i = 0; i < db->host_count; i++) {
+        pier__free(db->hosts[i].host);
+        pier__free(db->hosts[i].address);
+        pier__free(db->hosts[i].port);
+    }
+    pier__free(db->hosts);
+    db->option_count = db->host_count = 0;
+    db->hosts = NULL;
+}

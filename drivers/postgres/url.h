@@ -1,0 +1,14 @@
+#ifndef PIER_POSTGRES_URL_H
+#define PIER_POSTGRES_URL_H
+/*
+ * The URL of a database: what libpq makes of it, with the environment and a service file, and which
+ * servers it names.
+ */
+#include "drivers/postgres/conn.h"
+
+/* Fills options, hosts and name of the root. 0, or a status with `err` filled. */
+int pier__postgres_url_read(pier__postgres_db *db, const char *url, pier_error *err);
+/* Frees what that filled, also where it failed halfway. */
+void pier__postgres_url_fini(pier__postgres_db *db);
+
+#endif

@@ -1,0 +1,66 @@
+/*
+ * Floating point as text, independent of the locale.
+ */
+#include "drivers/postgres/wire.h"
+
+#include <locale.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static locale_t c_locale;
+
+static void make_locale(void)
+{
+    c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+}
+
+static locale_t enter_c_locale(void)
+{
+    pthread_once(&once, make_locale);
+    return c_locale ? uselocale(c_locale) : (locale_t)0;
+}
+
+static void leave_c_locale(locale_t old)
+{
+    if (old) {
+        uselocale(old);
+    }
+}
+
+size_t pier__postgres_write_double(char *to, size_t size, double number)
+{
+    if (!isfinite(number)) {
+        return (size_t)snprintf(to, size, "%s",
+                                isnan(number) ? "NaN" : number > 0 ? "Infinity" : "-Infinity");
+    }
+    locale_t old = enter_c_locale();
+    int length = 0;
+    /* 15 digits survive every double, 17 tell every two of them apart. */
+    for (int digits = 15; digits <= 17; digits++) {
+        length = snprintf(to, size, "%.*g", digits, number);
+        if (strtod(to, NULL) == number) {
+            break;
+        }
+    }
+    leave_c_locale(old);
+    return (size_t)length;
+}
+
+double pier__postgres_read_double(const char *text, const char **end)
+{
+    locale_t old = enter_c_locale();
+    double number = strtod(text, (char **)end);
+    leave_c_locale(old);
+    return number;
+}
+
+float pier__postgres_read_float(const char *text, const char **end)
+{
+    locale_t old = enter_c_locale();
+    float number = strtof(text, (char **)end);
+    leave_c_locale(old);
+    return number;
+}

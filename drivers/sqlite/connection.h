@@ -1,0 +1,55 @@
+#ifndef PIER_SQLITE_CONNECTION_H
+#define PIER_SQLITE_CONNECTION_H
+/*
+ * A connection: SQLite's handle, and what its progress and busy handlers need to know. All of it is
+ * used by whoever has the connection's turn, on the thread that does the work: the caller's own, or
+ * the connection's lane.
+ */
+#include "drivers/sqlite/statement.h"
+#include "sdk/db.h"
+
+typedef struct pier__sqlite_db {
+    pier_db base; /* first */
+    /* Immutable after init. */
+    char *path;
+    int open_flags; /* of sqlite3_open_v2 */
+    int busy_timeout_ms;
+} pier__sqlite_db;
+
+typedef struct pier__sqlite_conn {
+    pier__conn base; /* first */
+    sqlite3 *sqlite; /* NULL while it is not open */
+    pier__sqlite_cache cache;
+    pier__sqlite_statement *held; /* by cursors */
+    pier__sqlite_builder builder;
+    struct pier_lane *lane; /* NULL until the loop needs it */
+    /* The request under way. */
+    pier__op *current; /* whose work runs now; NULL: no work runs, and nothing waits for locks */
+    int64_t busy_until;
+    bool finishing;     /* it ends a transaction, which is not interrupted half way */
+    int interrupted;    /* the status by which a handler has stopped it; 0: none has */
+    bool locked_out;    /* it was waiting for a lock when it was stopped */
+    bool vanished;      /* it ended a transaction that was not its own to end */
+    pier_error failure; /* valid where its status is not 0 */
+} pier__sqlite_conn;
+
+bool pier__sqlite_conn_init(pier__conn *base);
+void pier__sqlite_conn_fini(pier__conn *base);
+bool pier__sqlite_conn_release(pier__conn *base);
+struct pier_lane *pier__sqlite_conn_lane(pier__conn *base);
+void pier__sqlite_open_step(pier__db_op *op, unsigned events);
+
+/* Has `work` done by whoever waits for the operation. */
+void pier__sqlite_wait_work(pier__db_op *op, void (*work)(pier__op *op));
+/* Brackets the work of a request: the handlers obey `op` in between. */
+void pier__sqlite_work_begin(pier__sqlite_conn *conn, pier__op *op);
+void pier__sqlite_work_end(pier__sqlite_conn *conn);
+/* Has the operation that is worked for been asked to stop? */
+bool pier__sqlite_is_interrupted(pier__sqlite_conn *conn);
+/* Writes what the work has failed with, cancellation included; false: it has not failed. */
+bool pier__sqlite_work_error(pier__sqlite_conn *conn, pier__op *op, pier_error *err);
+
+/* Fails the work with the connection's last failure. Returns false. */
+bool pier__sqlite_fail(pier__sqlite_conn *conn, int code, const char *script, const char *sql);
+
+#endif

@@ -1,0 +1,294 @@
+/*
+ * Requests: each is one piece of work, done by the thread that waits for it or by the lane. The
+ * steps around it touch nothing but the operation.
+ */
+#include "drivers/sqlite/request.h"
+
+#include "drivers/sqlite/cursor.h"
+#include "drivers/sqlite/error.h"
+#include "drivers/sqlite/sql.h"
+#include <string.h>
+#include <strings.h>
+
+#if SQLITE_VERSION_NUMBER < 3037000
+#define sqlite3_changes64 sqlite3_changes
+#define sqlite3_total_changes64 sqlite3_total_changes
+#endif
+
+pier__sqlite_statement *pier__sqlite_statement_begin(pier__sqlite_conn *conn, const char *sql,
+                                                     size_t size, const pier_args *args)
+{
+    pier__sqlite_statement *statement =
+        pier__sqlite_cache_take(&conn->cache, conn->sqlite, sql, size, &conn->failure);
+    if (statement && !pier__sqlite_statement_bind(statement, args, &conn->failure)) {
+        pier__sqlite_cache_give(&conn->cache, statement);
+        statement = NULL;
+    }
+    return statement;
+}
+
+/* ---- One statement ------------------------------------------------------------------------ */
+
+/* Runs it to its end; false: the connection's failure is filled. */
+static bool step_through(pier__sqlite_conn *conn, sqlite3_stmt *stmt, const char *script,
+                         const char *sql)
+{
+    int code;
+    do {
+        code = sqlite3_step(stmt);
+    } while (code == SQLITE_ROW);
+    return code == SQLITE_DONE || pier__sqlite_fail(conn, code, script, sql);
+}
+
+/* Those which SQLite counts stay from the last statement that changed rows: CREATE TABLE changes
+ * none and leaves them alone, and only the total tells. */
+static int64_t count_changes(pier__sqlite_conn *conn, int64_t total_before)
+{
+    bool changed = sqlite3_total_changes64(conn->sqlite) != total_before;
+    return changed ? sqlite3_changes64(conn->sqlite) : 0;
+}
+
+static bool execute(pier__sqlite_conn *conn, pier__db_op *op)
+{
+    pier__sqlite_statement *statement =
+        pier__sqlite_statement_begin(conn, op->sql, op->sql_size, op->args);
+    if (!statement) {
+        return false;
+    }
+    int64_t before = statement->read_only ? 0 : sqlite3_total_changes64(conn->sqlite);
+    bool done = step_through(conn, statement->stmt, statement->sql, statement->sql);
+    op->count = done && !statement->read_only ? count_changes(conn, before) : 0;
+    pier__sqlite_cache_give(&conn->cache, statement);
+    return done;
+}
+
+static bool collect_all(pier__sqlite_conn *conn, pier__sqlite_statement *statement,
+                        pier_result **block)
+{
+    int code = pier__sqlite_statement_collect(statement, &conn->builder, SIZE_MAX, SIZE_MAX);
+    if (code != SQLITE_DONE) {
+        return pier__sqlite_fail(conn, code, statement->sql, statement->sql);
+    }
+    pier__sqlite_names *names = pier__sqlite_statement_names(statement);
+    *block = names ? pier__sqlite_builder_take(&conn->builder, names->count, names) : NULL;
+    return *block || pier__sqlite_fail(conn, SQLITE_NOMEM, statement->sql, statement->sql);
+}
+
+static bool fetch(pier__sqlite_conn *conn, pier__db_op *op)
+{
+    pier__sqlite_statement *statement =
+        pier__sqlite_statement_begin(conn, op->sql, op->sql_size, op->args);
+    if (!statement) {
+        return false;
+    }
+    bool done = collect_all(conn, statement, &op->block);
+    if (!done) {
+        pier__sqlite_builder_clear(&conn->builder);
+    }
+    pier__sqlite_cache_give(&conn->cache, statement);
+    return done;
+}
+
+/* ---- Scripts ------------------------------------------------------------------------------ */
+
+static bool refuse_arguments(pier__sqlite_conn *conn, const char *sql)
+{
+    char excerpt[PIER__SQLITE_EXCERPT];
+    pier__sqlite_sql_excerpt(excerpt, sql);
+    pier_error_set(&conn->failure, PIER_EINVAL, "a script cannot have parameters: %s", excerpt);
+    return false;
+}
+
+/* Runs the statement at `*at` and moves behind it. */
+static bool run_next(pier__sqlite_conn *conn, const char *script, const char **at)
+{
+    const char *sql = *at;
+    sqlite3_stmt *stmt = NULL;
+    int code = sqlite3_prepare_v2(conn->sqlite, sql, -1, &stmt, at);
+    if (code != SQLITE_OK) {
+        return pier__sqlite_fail(conn, code, script, sql);
+    }
+    bool done = sqlite3_bind_parameter_count(stmt) ? refuse_arguments(conn, sql)
+                                                   : step_through(conn, stmt, script, sql);
+    sqlite3_finalize(stmt);
+    return done;
+}
+
+/* Short statements never come to the progress handler, so it is asked between them. */
+static bool run_script(pier__sqlite_conn *conn, pier__db_op *op)
+{
+    for (const char *at = pier__sqlite_sql_skip(op->sql); *at; at = pier__sqlite_sql_skip(at)) {
+        if (pier__sqlite_is_interrupted(conn)) {
+            return pier__sqlite_fail(conn, SQLITE_INTERRUPT, op->sql, at);
+        }
+        if (pier__sqlite_sql_is_pragma(at) &&
+            pier__sqlite_sql_check_pragma(at, &conn->failure) < 0) {
+            return false;
+        }
+        if (!run_next(conn, op->sql, &at)) {
+            return false;
+        }
+        if (op->db->kind == PIER__DB_TX && sqlite3_get_autocommit(conn->sqlite)) {
+            return true; /* the next one would commit by itself; see check_transaction */
+        }
+    }
+    return true;
+}
+
+/* ---- Transactions ------------------------------------------------------------------------- */
+
+/* Statements of the SDK's own, with semicolons between them and nowhere else. */
+static bool run_own(pier__sqlite_conn *conn, const char *sql)
+{
+    bool done = true;
+    for (size_t size; done && *sql; sql += size + strspn(sql + size, "; ")) {
+        size = strcspn(sql, ";");
+        pier__sqlite_statement *statement = pier__sqlite_statement_begin(conn, sql, size, NULL);
+        done = statement && step_through(conn, statement->stmt, statement->sql, statement->sql);
+        if (statement) {
+            pier__sqlite_cache_give(&conn->cache, statement);
+        }
+    }
+    return done;
+}
+
+static bool begin(pier__sqlite_conn *conn, pier__db_op *op)
+{
+    /* A database that cannot be written has no write lock to take. */
+    bool deferred =
+        sqlite3_db_readonly(conn->sqlite, "main") == 1 && !strcasecmp(op->sql, "begin immediate");
+    return run_own(conn, deferred ? "begin" : op->sql);
+}
+
+static bool commit(pier__sqlite_conn *conn, pier__db_op *op)
+{
+    conn->finishing = true;
+    return run_own(conn, op->sql);
+}
+
+/* Without a transaction there is nothing to roll back, which is what ROLLBACK is for; but ROLLBACK
+ * TO was to keep the transaction around it. */
+static bool roll_back(pier__sqlite_conn *conn, pier__db_op *op)
+{
+    static const char savepoint[] = "rollback to";
+    bool whole = strncasecmp(op->sql, savepoint, sizeof savepoint - 1) != 0;
+    conn->finishing = true;
+    if (whole && sqlite3_get_autocommit(conn->sqlite)) {
+        return true;
+    }
+    bool done = run_own(conn, op->sql);
+    if (whole && !sqlite3_get_autocommit(conn->sqlite)) {
+        conn->base.dead = true;
+    }
+    return done;
+}
+
+/* Nothing may run in the scope of a transaction that is gone: it would commit by itself. */
+static bool check_before(pier__sqlite_conn *conn, const pier__db_op *op)
+{
+    if (op->db->kind != PIER__DB_TX || op->request == PIER__ROLLBACK ||
+        op->request == PIER__CURSOR_CLOSE || !sqlite3_get_autocommit(conn->sqlite)) {
+        return true;
+    }
+    pier_error_set(&conn->failure, PIER_ESQL,
+                   "the transaction is gone: SQLite has rolled it back after a failure");
+    return false;
+}
+
+static bool refuse_ending(pier__sqlite_conn *conn, const pier__db_op *op, const char *what)
+{
+    char excerpt[PIER__SQLITE_EXCERPT];
+    const char *sql = op->cursor ? op->cursor->sql : op->sql;
+    pier__sqlite_sql_excerpt(excerpt, sql ? sql : "");
+    pier_error_set(&conn->failure, PIER_EINVAL, "%s: %s", what, excerpt);
+    return false;
+}
+
+/* A statement of the user's must leave the transaction of its scope as it found it: open in a
+ * transaction's, none in a pool's, where the SDK rolls it back. False: it has not, or had failed
+ * before. */
+static bool check_after(pier__sqlite_conn *conn, const pier__db_op *op, bool done)
+{
+    bool open = !sqlite3_get_autocommit(conn->sqlite);
+    bool right = op->db->kind == PIER__DB_TX ? open : op->db->kind != PIER__DB_POOL || !open;
+    if (right) {
+        return done;
+    }
+    if (!done) {
+        conn->vanished = true;
+        return false;
+    }
+    return refuse_ending(conn, op,
+                         open ? "the statement has left a transaction open in the pool, where it "
+                                "is rolled back; use pier_db_begin"
+                              : "the statement has ended the transaction; use pier_db_commit, or "
+                                "pier_db_close to roll back");
+}
+
+/* ---- The work and the steps around it ----------------------------------------------------- */
+
+static bool run_users(pier__sqlite_conn *conn, pier__db_op *op)
+{
+    bool done;
+    if (op->request == PIER__EXECUTE) {
+        done = execute(conn, op);
+    } else if (op->request == PIER__FETCH) {
+        done = fetch(conn, op);
+    } else if (op->request == PIER__SCRIPT) {
+        done = run_script(conn, op);
+    } else {
+        done = pier__sqlite_cursor_block(conn, op);
+    }
+    return check_after(conn, op, done);
+}
+
+static bool run_request(pier__sqlite_conn *conn, pier__db_op *op)
+{
+    if (!check_before(conn, op)) {
+        return false;
+    }
+    switch (op->request) {
+    case PIER__BEGIN:
+        return begin(conn, op);
+    case PIER__COMMIT:
+        return commit(conn, op);
+    case PIER__ROLLBACK:
+        return roll_back(conn, op);
+    case PIER__CURSOR_CLOSE:
+        pier__sqlite_cursor_close(conn, (pier__sqlite_cursor *)op->cursor);
+        return true;
+    default:
+        return run_users(conn, op);
+    }
+}
+
+static void request_work(pier__op *base)
+{
+    pier__db_op *op = (pier__db_op *)base;
+    pier__sqlite_conn *conn = (pier__sqlite_conn *)op->conn;
+    pier__sqlite_work_begin(conn, base);
+    if (conn->held) {
+        pier__sqlite_cursors_reclaim(conn);
+    }
+    run_request(conn, op);
+    conn->base.in_tx = !sqlite3_get_autocommit(conn->sqlite);
+    pier__sqlite_work_end(conn);
+}
+
+void pier__sqlite_run_step(pier__db_op *op, unsigned events)
+{
+    pier_error err;
+    if (events & PIER__WORKED) {
+        if (pier__sqlite_work_error((pier__sqlite_conn *)op->conn, &op->op, &err)) {
+            pier__db_op_failed(op, &err);
+        } else {
+            pier__db_op_ran(op);
+        }
+    } else if (events & PIER__CANCEL) {
+        /* The work has not begun, and now never will. */
+        pier__op_cancelled_error(&op->op, &err);
+        pier__db_op_failed(op, &err);
+    } else {
+        pier__sqlite_wait_work(op, request_work);
+    }
+}

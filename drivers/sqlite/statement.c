@@ -1,0 +1,422 @@
+/*
+ * Statements: preparing, caching, binding.
+ */
+#include "drivers/sqlite/statement.h"
+
+#include "drivers/sqlite/error.h"
+#include "drivers/sqlite/sql.h"
+#include "sdk/alloc.h"
+#include <math.h>
+#include <string.h>
+
+/* ---- Making and ending -------------------------------------------------------------------- */
+
+void pier__sqlite_statement_unref(pier__sqlite_statement *statement)
+{
+    if (!statement || atomic_fetch_sub_explicit(&statement->refs, 1, memory_order_acq_rel) != 1) {
+        return;
+    }
+    sqlite3_finalize(statement->stmt);
+    pier__sqlite_names_unref(statement->names);
+    pier__free(statement->arguments);
+    pier__free(statement);
+}
+
+/* SQLite numbers parameters as they come: in `select $2, $1` the first one is $2. */
+static bool map_parameter(pier__sqlite_statement *statement, int parameter, int argument,
+                          pier_error *err)
+{
+    if (argument == parameter && !statement->arguments) {
+        return true;
+    }
+    if (!statement->arguments) {
+        size_t count = (size_t)statement->parameters;
+        statement->arguments = pier__malloc(count * sizeof *statement->arguments);
+        if (!statement->arguments) {
+            pier_error_set(err, PIER_ENOMEM, "out of memory");
+            return false;
+        }
+        for (int i = 0; i < parameter; i++) {
+            statement->arguments[i] = i;
+        }
+    }
+    statement->arguments[parameter] = argument;
+    return true;
+}
+
+static bool read_parameters(pier__sqlite_statement *statement, pier_error *err)
+{
+    bool marks = false, numbers = false;
+    for (int i = 0; i < statement->parameters; i++) {
+        int number =
+            pier__sqlite_sql_argument(sqlite3_bind_parameter_name(statement->stmt, i + 1), err);
+        if (number < 0) {
+            return false;
+        }
+        *(number ? &numbers : &marks) = true;
+        if (marks && numbers) {
+            pier_error_set(err, PIER_EINVAL,
+                           "parameters written ? and $1 are mixed; write $1, $2, ... only");
+            return false;
+        }
+        number = number ? number : i + 1;
+        if (!map_parameter(statement, i, number - 1, err)) {
+            return false;
+        }
+        statement->needed = number > statement->needed ? number : statement->needed;
+    }
+    return true;
+}
+
+static pier__sqlite_statement *new_statement(const char *sql, size_t size)
+{
+    pier__sqlite_statement *statement = pier__malloc(sizeof *statement + size + 1);
+    if (statement) {
+        memset(statement, 0, sizeof *statement);
+        memcpy(statement->sql, sql, size);
+        statement->sql[size] = 0;
+        statement->sql_size = size;
+        atomic_init(&statement->refs, 1);
+    }
+    return statement;
+}
+
+/* Looks at what was prepared: exactly one statement, with parameters that can be bound. */
+static bool check_statement(pier__sqlite_statement *statement, const char *tail, pier_error *err)
+{
+    if (!statement->stmt) {
+        pier_error_set(err, PIER_EINVAL, "there is no statement in the SQL");
+        return false;
+    }
+    if (*pier__sqlite_sql_skip(tail)) {
+        pier_error_set(err, PIER_EINVAL,
+                       "there is a second statement in the SQL; use pier_db_execute_script");
+        return false;
+    }
+    statement->parameters = sqlite3_bind_parameter_count(statement->stmt);
+    statement->read_only = sqlite3_stmt_readonly(statement->stmt);
+    return read_parameters(statement, err);
+}
+
+/* Errors of ours get the beginning of the statement behind them, as SQLite's do. */
+static void add_excerpt(pier_error *err, const char *sql)
+{
+    char excerpt[PIER__SQLITE_EXCERPT];
+    pier__sqlite_sql_excerpt(excerpt, sql);
+    if (*excerpt) {
+        pier__sqlite_error_append(err, ": ");
+        pier__sqlite_error_append(err, excerpt);
+    }
+}
+
+/* `flags` are those of sqlite3_prepare_v3. */
+static pier__sqlite_statement *prepare(sqlite3 *sqlite, const char *sql, size_t size,
+                                       unsigned flags, pier_error *err)
+{
+    pier__sqlite_statement *statement = size < INT32_MAX ? new_statement(sql, size) : NULL;
+    if (!statement) {
+        pier_error_set(err, PIER_ENOMEM, "out of memory for a statement of %zu bytes", size);
+        return NULL;
+    }
+    const char *tail;
+    int code =
+        sqlite3_prepare_v3(sqlite, statement->sql, (int)size + 1, flags, &statement->stmt, &tail);
+    if (code != SQLITE_OK) {
+        pier__sqlite_error(err, sqlite, code, statement->sql, statement->sql);
+    } else if (check_statement(statement, tail, err)) {
+        return statement;
+    } else {
+        add_excerpt(err, statement->sql);
+    }
+    pier__sqlite_statement_unref(statement);
+    return NULL;
+}
+
+/* ---- The cache ---------------------------------------------------------------------------- */
+
+/* FNV-1a over words: statements differ, if at all, mostly near their end, so all of it counts. */
+static uint32_t hash_sql(const char *sql, size_t size)
+{
+    uint64_t hash = UINT64_C(14695981039346656037) ^ size;
+    for (; size >= 8; sql += 8, size -= 8) {
+        uint64_t word;
+        memcpy(&word, sql, 8);
+        hash = (hash ^ word) * UINT64_C(1099511628211);
+        hash ^= hash >> 29;
+    }
+    for (; size; sql++, size--) {
+        hash = (hash ^ (unsigned char)*sql) * UINT64_C(1099511628211);
+    }
+    return (uint32_t)(hash ^ hash >> 32);
+}
+
+static pier__sqlite_statement **bucket(pier__sqlite_cache *cache, uint32_t hash)
+{
+    return &cache->buckets[hash % PIER__SQLITE_CACHE_BUCKETS];
+}
+
+static void link_newest(pier__sqlite_cache *cache, pier__sqlite_statement *statement)
+{
+    statement->newer = NULL;
+    statement->older = cache->newest;
+    *(cache->newest ? &cache->newest->newer : &cache->oldest) = statement;
+    cache->newest = statement;
+}
+
+static void unlink_used(pier__sqlite_cache *cache, pier__sqlite_statement *statement)
+{
+    *(statement->newer ? &statement->newer->older : &cache->newest) = statement->older;
+    *(statement->older ? &statement->older->newer : &cache->oldest) = statement->newer;
+}
+
+static void insert(pier__sqlite_cache *cache, pier__sqlite_statement *statement)
+{
+    pier__sqlite_statement **at = bucket(cache, statement->hash);
+    statement->next_in_bucket = *at;
+    *at = statement;
+    statement->cached = true;
+    link_newest(cache, statement);
+    cache->count++;
+}
+
+static void take_out(pier__sqlite_cache *cache, pier__sqlite_statement *statement)
+{
+    pier__sqlite_statement **at = bucket(cache, statement->hash);
+    while (*at != statement) {
+        at = &(*at)->next_in_bucket;
+    }
+    *at = statement->next_in_bucket;
+    statement->cached = false;
+    unlink_used(cache, statement);
+    cache->count--;
+}
+
+/* Ends the statements used longest ago, as far as they are not in use. */
+static void evict(pier__sqlite_cache *cache)
+{
+    pier__sqlite_statement *statement = cache->oldest;
+    while (statement && cache->count > cache->max) {
+        pier__sqlite_statement *newer = statement->newer;
+        if (!statement->in_use) {
+            take_out(cache, statement);
+            pier__sqlite_statement_unref(statement);
+        }
+        statement = newer;
+    }
+}
+
+void pier__sqlite_cache_init(pier__sqlite_cache *cache, int max)
+{
+    cache->max = max;
+}
+
+void pier__sqlite_cache_fini(pier__sqlite_cache *cache)
+{
+    cache->max = 0;
+    evict(cache);
+}
+
+void pier__sqlite_cache_forget(pier__sqlite_cache *cache)
+{
+    for (pier__sqlite_statement *at = cache->newest; at; at = at->older) {
+        at->stmt = NULL;
+    }
+    pier__sqlite_cache_fini(cache);
+}
+
+static bool is_same(const pier__sqlite_statement *statement, const char *sql, size_t size)
+{
+    return statement->sql_size == size && !memcmp(statement->sql, sql, size);
+}
+
+static pier__sqlite_statement *find(pier__sqlite_cache *cache, const char *sql, size_t size,
+                                    uint32_t hash)
+{
+    for (pier__sqlite_statement *at = *bucket(cache, hash); at; at = at->next_in_bucket) {
+        if (at->hash == hash && !at->in_use && is_same(at, sql, size)) {
+            return at;
+        }
+    }
+    return NULL;
+}
+
+static pier__sqlite_statement *prepare_uncached(sqlite3 *sqlite, const char *sql, size_t size,
+                                                pier_error *err)
+{
+    if (pier__sqlite_sql_check_pragma(sql, err) < 0) {
+        return NULL;
+    }
+    return prepare(sqlite, sql, size, 0, err);
+}
+
+/* Finds a statement or prepares it and puts it in, where it may make room by evicting others. */
+static pier__sqlite_statement *look_up(pier__sqlite_cache *cache, sqlite3 *sqlite, const char *sql,
+                                       size_t size, pier_error *err)
+{
+    uint32_t hash = hash_sql(sql, size);
+    pier__sqlite_statement *statement = find(cache, sql, size, hash);
+    if (statement) {
+        unlink_used(cache, statement);
+        link_newest(cache, statement);
+        return statement;
+    }
+    if (pier__sqlite_sql_is_pragma(sql)) {
+        return prepare_uncached(sqlite, sql, size, err);
+    }
+    statement = prepare(sqlite, sql, size, SQLITE_PREPARE_PERSISTENT, err);
+    if (statement) {
+        statement->hash = hash;
+        insert(cache, statement);
+    }
+    return statement;
+}
+
+pier__sqlite_statement *pier__sqlite_cache_take(pier__sqlite_cache *cache, sqlite3 *sqlite,
+                                                const char *sql, size_t size, pier_error *err)
+{
+    /* A loop runs the same statement over and over: no hash, no list. */
+    pier__sqlite_statement *statement = cache->newest;
+    if (!statement || statement->in_use || !is_same(statement, sql, size)) {
+        statement = look_up(cache, sqlite, sql, size, err);
+    }
+    if (statement) {
+        statement->in_use = true;
+    }
+    return statement;
+}
+
+void pier__sqlite_cache_give(pier__sqlite_cache *cache, pier__sqlite_statement *statement)
+{
+    /* What reset returns is the last step's failure, which has been reported. */
+    sqlite3_reset(statement->stmt);
+    if (statement->parameters) {
+        sqlite3_clear_bindings(statement->stmt);
+    }
+    statement->in_use = false;
+    if (!statement->cached) {
+        pier__sqlite_statement_unref(statement);
+    } else if (cache->count > cache->max) {
+        evict(cache);
+    }
+}
+
+/* ---- Binding ------------------------------------------------------------------------------ */
+
+static int bind_text(sqlite3_stmt *stmt, int index, const void *data, size_t size)
+{
+    return sqlite3_bind_text64(stmt, index, data ? data : "", size, SQLITE_STATIC, SQLITE_UTF8);
+}
+
+static int bind_value(sqlite3_stmt *stmt, int index, const pier_value *value)
+{
+    switch (value->type) {
+    case PIER_NULL:
+        return sqlite3_bind_null(stmt, index);
+    case PIER_BOOL:
+        return sqlite3_bind_int(stmt, index, value->as.b);
+    case PIER_INT64:
+        return sqlite3_bind_int64(stmt, index, value->as.i);
+    case PIER_DOUBLE:
+        return sqlite3_bind_double(stmt, index, value->as.d);
+    case PIER_TEXT:
+    case PIER_NUMERIC: /* becomes a number where the column's affinity says so */
+        return bind_text(stmt, index, value->as.p.data, value->as.p.size);
+    case PIER_BYTES:
+        /* A NULL pointer would be SQL's NULL. */
+        return sqlite3_bind_blob64(stmt, index, value->as.p.data ? value->as.p.data : "",
+                                   value->as.p.size, SQLITE_STATIC);
+    default:
+        return SQLITE_MISUSE;
+    }
+}
+
+/* What SQLite would take for something else, or not at all. */
+static bool check_value(const pier_value *value, size_t argument, pier_error *err)
+{
+    if (value->type == PIER_DOUBLE && isnan(value->as.d)) {
+        pier_error_set(err, PIER_EINVAL,
+                       "argument $%zu is not a number, which SQLite would store as NULL; bind "
+                       "pier_null() if that is meant",
+                       argument + 1);
+        return false;
+    }
+    if (value->type < PIER_NULL || value->type >= PIER_INVALID) {
+        const char *why = value->type == PIER_INVALID ? value->as.why : NULL;
+        pier_error_set(err, PIER_EINVAL, "argument $%zu cannot be bound: %s", argument + 1,
+                       why ? why : "it has an unknown type");
+        return false;
+    }
+    return true;
+}
+
+static bool bind_all(pier__sqlite_statement *statement, const pier_args *args, pier_error *err)
+{
+    for (int i = 0; i < statement->parameters; i++) {
+        size_t argument = (size_t)(statement->arguments ? statement->arguments[i] : i);
+        const pier_value *value = &args->values[argument];
+        if (!check_value(value, argument, err)) {
+            return false;
+        }
+        int code = bind_value(statement->stmt, i + 1, value);
+        if (code != SQLITE_OK) {
+            pier_error_set(err, pier__sqlite_status(code), "argument $%zu: %s", argument + 1,
+                           sqlite3_errstr(code));
+            err->origin = PIER_ORIGIN_SQLITE;
+            err->native = code;
+            return false;
+        }
+    }
+    return true;
+}
+
+bool pier__sqlite_statement_bind(pier__sqlite_statement *statement, const pier_args *args,
+                                 pier_error *err)
+{
+    size_t given = args ? args->count : 0;
+    bool bound = given == (size_t)statement->needed;
+    if (!bound) {
+        pier_error_set(err, PIER_EINVAL, "the statement needs %d argument%s and was given %zu",
+                       statement->needed, statement->needed == 1 ? "" : "s", given);
+    } else if (given) {
+        bound = bind_all(statement, args, err);
+    }
+    if (!bound) {
+        add_excerpt(err, statement->sql);
+    }
+    return bound;
+}
+
+/* ---- Rows --------------------------------------------------------------------------------- */
+
+int pier__sqlite_statement_collect(pier__sqlite_statement *statement, pier__sqlite_builder *builder,
+                                   size_t rows_max, size_t bytes_max)
+{
+    int code = sqlite3_step(statement->stmt);
+    /* The first step may find that the schema has changed, and other columns with it. */
+    int columns = sqlite3_column_count(statement->stmt);
+    while (code == SQLITE_ROW) {
+        if (!pier__sqlite_builder_add(builder, statement->stmt, columns)) {
+            return SQLITE_NOMEM;
+        }
+        if (builder->rows >= rows_max || pier__sqlite_builder_bytes(builder) >= bytes_max) {
+            break;
+        }
+        code = sqlite3_step(statement->stmt);
+    }
+    return code;
+}
+
+pier__sqlite_names *pier__sqlite_statement_names(pier__sqlite_statement *statement)
+{
+    /* A change of the schema can change the columns: `select *`. */
+    int reprepared = sqlite3_stmt_status(statement->stmt, SQLITE_STMTSTATUS_REPREPARE, 0);
+    if (statement->names && statement->reprepared != reprepared) {
+        pier__sqlite_names_unref(statement->names);
+        statement->names = NULL;
+    }
+    if (!statement->names) {
+        statement->names = pier__sqlite_names_new(statement->stmt);
+        statement->reprepared = reprepared;
+    }
+    return statement->names;
+}
