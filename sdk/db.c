@@ -247,7 +247,8 @@ pier_future *pier__db_fetch_op(pier_db *db, const char *sql, const pier_args *ar
 int pier_db_fetch_into(pier_db *db, const char *sql, const pier_args *args, const pier_intos *into,
                        pier_error *err)
 {
-    pier_error local = {0};
+    pier_error local; /* not zeroed as a whole: that would show in a point query */
+    local.status = 0;
     pier_error *failure = err ? err : &local;
     pier_result *result = pier__op_take_pointer(
         pier__op_run(pier__db_fetch_op(db, sql, args), failure), "pier_result *", failure);
