@@ -70,7 +70,7 @@ void *pier__op_new(const pier__op_class *cls, pier_runner *runner, pier__op **fa
     atomic_init(&op->refs, 1);
     op->wait.fd = -1;
     pier__op_init_post(op);
-    pthread_mutex_init(&op->lock, NULL);
+    op->lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
     return op;
 }
 
@@ -331,7 +331,8 @@ static int open_result(pier_future *future, const char *type, pier_error *err)
             return status;
         }
     }
-    if (!is_constant(future) && strcmp(future->cls->result, type)) {
+    /* Within the library equal constants are one, so that strings are compared only on errors. */
+    if (!is_constant(future) && future->cls->result != type && strcmp(future->cls->result, type)) {
         status = pier_error_set(err, PIER_EINVAL,
                                 "the future of %s holds %s, not %s; use its own _finish",
                                 future->cls->name, future->cls->result, type);

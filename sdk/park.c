@@ -39,7 +39,7 @@ static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER;
 static pier__parker *spare;
 static pthread_key_t key;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static _Thread_local pier__parker *mine;
+static _Thread_local pier__parker *mine __attribute__((tls_model("initial-exec")));
 
 static void give_back(void *memory)
 {

@@ -24,7 +24,9 @@ bool pier__result_init(pier_result *block, const pier__rows_class *cls, size_t c
     block->cls = cls;
     block->count = count;
     block->columns = columns;
-    block->rows = count ? pier__malloc(count * sizeof *block->rows) : NULL;
+    block->rows = count == 1 ? &block->only
+                  : count    ? pier__malloc(count * sizeof *block->rows)
+                             : NULL;
     if (count && !block->rows) {
         return false;
     }
@@ -46,7 +48,9 @@ void pier_result_free(pier_result *result)
         scratch = next;
     }
     pier__free(atomic_load(&result->failure));
-    pier__free(result->rows);
+    if (result->rows != &result->only) {
+        pier__free(result->rows);
+    }
     pier__free(result);
 }
 

@@ -13,9 +13,12 @@ typedef struct pier__turn_waiter {
 } pier__turn_waiter;
 
 typedef struct pier__turn {
+    /* The operation that has it, which lives at least until it has given it back, and the lowest bit
+     * while somebody waits. Without waiters it is taken and given by one instruction each; the bit
+     * is set and cleared under the lock. */
+    atomic_uintptr_t owner;
     pthread_mutex_t lock;
     /* Guarded by lock. */
-    pier__op *owner; /* lives at least until it has given the turn back */
     pier__turn_waiter *head, **tail;
 } pier__turn;
 
@@ -27,7 +30,6 @@ bool pier__turn_take(pier__turn *turn, pier__turn_waiter *waiter);
 /* Stops waiting. True: it was still waiting. False: it has been given the turn and must give it
  * back. */
 bool pier__turn_leave(pier__turn *turn, pier__turn_waiter *waiter);
-bool pier__turn_has(pier__turn *turn, const pier__op *op);
 /* Asks whoever has it to wind up. */
 void pier__turn_cancel_owner(pier__turn *turn);
 /* Hands it to the next. */
