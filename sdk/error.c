@@ -8,11 +8,28 @@
 
 _Static_assert(sizeof(pier_error) == 1024, "the size of pier_error is part of the ABI");
 
+/* Ends a text that was cut before a character of which not all bytes are there. */
+static void end_at_character(char *text)
+{
+    size_t length = strlen(text), tail = 0;
+    while (tail < 3 && tail < length && ((unsigned char)text[length - 1 - tail] & 0xC0) == 0x80) {
+        tail++;
+    }
+    if (tail < length) {
+        unsigned char lead = (unsigned char)text[length - 1 - tail];
+        size_t expected = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : lead >= 0xC0 ? 1 : 0;
+        if (tail < expected) {
+            text[length - 1 - tail] = '\0';
+        }
+    }
+}
+
 int pier__error_setv(pier_error *err, int status, const char *format, va_list list)
 {
     if (err) {
         char message[sizeof err->message];
         vsnprintf(message, sizeof message, format, list);
+        end_at_character(message);
         memset(err, 0, sizeof *err);
         err->status = status;
         memcpy(err->message, message, sizeof message);
@@ -44,6 +61,7 @@ int pier__error_system(pier_error *err, int status, int number, const char *form
     const char *text = strerror_r(number, reason, sizeof reason);
     size_t length = strlen(err->message);
     snprintf(err->message + length, sizeof err->message - length, ": %s", text);
+    end_at_character(err->message);
     return status;
 }
 

@@ -201,6 +201,12 @@ static int to_bool(const pier_result *block, int column, const pier_value *value
     case PIER_INT64:
         *to = value->as.i != 0;
         return 0;
+    case PIER_DOUBLE:
+        *to = value->as.d != 0;
+        return 0;
+    case PIER_NUMERIC:
+        *to = strpbrk(value->as.p.data, "123456789NI") != NULL; /* NaN and Infinity are not 0 */
+        return 0;
     default:
         return cannot(block, column, value, "a boolean", PIER_ETYPE, err);
     }

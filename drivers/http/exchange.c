@@ -70,6 +70,9 @@ const char *pier__exchange_subject(pier__exchange *exchange)
 
 static int fail_refused(pier__exchange *exchange, pier_error *err)
 {
+    if (exchange->refusal == PIER__REFUSAL_NONE || exchange->refusal == PIER__REFUSAL_ENOUGH) {
+        return 0;
+    }
     const char *subject = pier__exchange_subject(exchange);
     switch (exchange->refusal) {
     case PIER__REFUSAL_BODY:
@@ -305,6 +308,7 @@ static int finish_hop(pier__exchange *exchange, pier_error *err)
         return status;
     }
     if (!exchange->discards) {
+        exchange->slot->had_large = exchange->response->size >= PIER__BODY_LARGE;
         exchange->response->url = exchange->url.text;
         exchange->url.text = NULL;
         return COMPLETE;

@@ -15,7 +15,11 @@ bool pier__header_is_token(const char *text)
 {
     static const char allowed[] = "!#$%&'*+-.^_`|~0123456789"
                                   "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    return *text && !text[strspn(text, allowed)];
+    const char *at = text;
+    while (*at >= 'A' && *at <= 'Z') { /* all there is in most methods, and cheaper than strspn */
+        at++;
+    }
+    return *text && (!*at || !at[strspn(at, allowed)]);
 }
 
 bool pier__header_is_value(const char *text)
@@ -238,63 +242,43 @@ static bool is_space(char byte)
     return byte == ' ' || byte == '\t';
 }
 
-static const char *trim(const char *text, size_t *size)
-{
-    while (*size && is_space(*text)) {
-        text++;
-        --*size;
-    }
-    while (*size && is_space(text[*size - 1])) {
-        --*size;
-    }
-    return text;
-}
-
-static void put(pier__header_store *store, const char *text, size_t size)
-{
-    memcpy(store->text + store->size, text, size);
-    store->size += size;
-    store->text[store->size++] = 0;
-}
-
 /* A line that begins with a space continues the value before it. */
 static bool add_folded(pier__header_store *store, const char *line, size_t size)
 {
-    const char *value = trim(line, &size);
-    if (!store->count) {
-        return true;
+    while (size && is_space(*line)) {
+        line++;
+        size--;
     }
-    if (!reserve(store, size + 1)) {
-        return false;
+    if (!store->count || !reserve(store, size + 1)) {
+        return !store->count;
     }
     store->text[store->size - 1] = ' ';
-    put(store, value, size);
+    memcpy(store->text + store->size, line, size);
+    store->size += size;
+    store->text[store->size++] = 0;
     return true;
 }
 
 bool pier__header_store_add(pier__header_store *store, const char *line, size_t size)
 {
-    while (size && (line[size - 1] == '\n' || line[size - 1] == '\r')) {
+    while (size && (line[size - 1] == '\n' || line[size - 1] == '\r' || is_space(line[size - 1]))) {
         size--;
     }
     if (memchr(line, 0, size)) {
         return false;
     }
-    if (size && is_space(*line)) {
+    if (!size) {
+        return true;
+    }
+    if (is_space(*line)) {
         return add_folded(store, line, size);
     }
-    const char *colon = memchr(line, ':', size);
-    if (!colon) {
-        return true; /* libcurl lets such lines pass, and so do browsers */
-    }
-    size_t name_size = (size_t)(colon - line), value_size = size - name_size - 1;
-    const char *name = trim(line, &name_size);
-    const char *value = trim(colon + 1, &value_size);
-    if (store->count == PIER__HEADERS_MAX || !reserve(store, name_size + value_size + 2)) {
+    if (store->count == PIER__HEADERS_MAX || !reserve(store, size + 1)) {
         return false;
     }
-    put(store, name, name_size);
-    put(store, value, value_size);
+    memcpy(store->text + store->size, line, size);
+    store->size += size;
+    store->text[store->size++] = 0;
     store->count++;
     return true;
 }
@@ -302,12 +286,21 @@ bool pier__header_store_add(pier__header_store *store, const char *line, size_t 
 const char *pier__header_store_find(const pier__header_store *store, const char *name)
 {
     const char *found = NULL, *end = store->text + store->size;
-    for (const char *at = store->text; at && at < end;) {
-        const char *value = at + strlen(at) + 1;
-        if (!strcasecmp(at, name)) {
+    size_t length = strlen(name);
+    for (const char *line = store->text; line && line < end; line += strlen(line) + 1) {
+        if (strncasecmp(line, name, length)) {
+            continue;
+        }
+        const char *value = line + length;
+        while (is_space(*value)) {
+            value++;
+        }
+        if (*value++ == ':') {
+            while (is_space(*value)) {
+                value++;
+            }
             found = value;
         }
-        at = value + strlen(value) + 1;
     }
     return found;
 }

@@ -33,7 +33,7 @@ int pier__header_list_without(struct curl_slist **list, const struct curl_slist 
 
 /* The headers of one response. */
 typedef struct pier__header_store {
-    char *text; /* name, zero, value, zero, ... */
+    char *text; /* lines as they came, a zero byte behind each */
     size_t size, capacity;
     unsigned count;
 } pier__header_store;

@@ -4,7 +4,6 @@
 #include "drivers/http/response.h"
 
 #include "sdk/alloc.h"
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,7 +29,12 @@ bool pier__response_begin(pier_response *response, const char *line, size_t size
     }
     at += at < end;
     response->status = status;
-    snprintf(response->reason, sizeof response->reason, "%.*s", (int)(end - at), at);
+    size_t length = (size_t)(end - at);
+    if (length >= sizeof response->reason) {
+        length = sizeof response->reason - 1;
+    }
+    memcpy(response->reason, at, length);
+    response->reason[length] = 0;
     for (char *byte = response->reason; *byte; byte++) {
         if ((unsigned char)*byte < ' ' || *byte == 127) {
             *byte = '?';

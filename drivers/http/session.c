@@ -10,9 +10,15 @@
 #include "sdk/options.h"
 #include "sdk/runner.h"
 #include "sync/ops.h"
+#include <string.h>
 #include <unistd.h>
 
 enum { LIMIT = 100, TIMEOUT_MS = 300000, CONNECT_TIMEOUT_MS = 30000, BODY_MAX = 64 * 1024 * 1024 };
+
+#define TEXT(number) TEXT_OF(number)
+#define TEXT_OF(number) #number
+#define USER_AGENT                                                                                 \
+    "pier/" TEXT(PIER_VERSION_MAJOR) "." TEXT(PIER_VERSION_MINOR) "." TEXT(PIER_VERSION_PATCH)
 
 int pier__http_init(void)
 {
@@ -65,6 +71,8 @@ static void free_session(pier_http *http)
     /* In a forked child libcurl's handles are the parent's: only memory of our own is freed. */
     if (!pier__runner_forked(http->runner)) {
         curl_url_cleanup(http->base);
+        pier__origin_fini(&http->base_origin);
+        pier__origin_fini(&http->last_origin);
         curl_share_cleanup(http->share);
     }
     pier__names_fini(&http->names);
@@ -99,6 +107,31 @@ static int check_numbers(const pier_http_options *options, pier_error *err)
     return 0;
 }
 
+/* What is asked for, out of what libcurl can decode. Each byte of a header costs libcurl 50
+ * instructions a request, so the encodings that servers rarely have alone are not named. */
+static const char *encodings(void)
+{
+    int features = curl_version_info(CURLVERSION_NOW)->features;
+    if (!(features & CURL_VERSION_LIBZ)) {
+        return "identity";
+    }
+    return features & CURL_VERSION_BROTLI ? "gzip, br" : "gzip";
+}
+
+static int make_headers(pier_http *http, const pier_pair *given, pier_error *err)
+{
+    struct curl_slist *standard;
+    int status = pier__header_list(
+        &standard, NULL,
+        PIER_PAIRS({"User-Agent", USER_AGENT}, {"Accept-Encoding", encodings()}), PIER__BODY_NONE,
+        err);
+    if (status == 0) {
+        status = pier__header_list(&http->headers, standard, given, PIER__BODY_NONE, err);
+        pier__free(standard);
+    }
+    return status;
+}
+
 static int read_options(pier_http *http, const pier_http_options *options, pier_error *err)
 {
     http->timeout_ms = options->timeout_ms ? options->timeout_ms : TIMEOUT_MS;
@@ -111,7 +144,7 @@ static int read_options(pier_http *http, const pier_http_options *options, pier_
             return PIER_EINVAL;
         }
     }
-    int status = pier__header_list(&http->headers, NULL, options->headers, PIER__BODY_NONE, err);
+    int status = make_headers(http, options->headers, err);
     if (status < 0) {
         return status;
     }

@@ -12,7 +12,8 @@ typedef struct pier__slot {
     CURL *easy;
     CURLM *multi; /* made for the first thread; kept */
     struct pier__exchange *exchange; /* whose transfer it carries */
-    bool closes_on_loop; /* how the easy handle is set */
+    bool closes_on_loop, reads_large; /* how the easy handle is set */
+    bool had_large;                   /* the last body was a long one */
     char error[CURL_ERROR_SIZE];
 } pier__slot;
 

@@ -13,6 +13,10 @@
 #include "sync/ops.h"
 #include <string.h>
 
+/* A reader is told of so many bytes while libcurl goes on receiving, so that both work at the same
+ * time; of fewer when it has received what there is. */
+enum { TELL_AT_ONCE = 128 * 1024 };
+
 static pier_stream *ref(pier_stream *stream)
 {
     atomic_fetch_add_explicit(&stream->refs, 1, memory_order_relaxed);
@@ -108,7 +112,11 @@ static size_t receive(pier__exchange *exchange, const char *data, size_t size)
     if (chunk) {
         memcpy(chunk->data + chunk->size, data, size);
         chunk->size += size;
-        tell_reader(stream);
+        if (stream->reader && chunk->size >= TELL_AT_ONCE && chunk->size - size < TELL_AT_ONCE) {
+            pier__op_wake(stream->reader);
+        } else {
+            tell_reader(stream);
+        }
     } else {
         exchange->refusal = PIER__REFUSAL_MEMORY;
     }

@@ -5,6 +5,9 @@
  */
 #include "drivers/http/exchange.h"
 
+/* Behind a body of this many bytes a slot expects another, and reads in larger pieces. */
+enum { PIER__BODY_LARGE = 256 * 1024 };
+
 /* What never changes on a slot's easy handle; `data` of all callbacks is the slot. */
 CURLcode pier__transfer_set_up(pier__slot *slot, const pier_http *http);
 

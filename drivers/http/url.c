@@ -100,14 +100,10 @@ static const char *skip_authority(const char *reference)
     return slashes + 2 + strcspn(slashes + 2, "/?#");
 }
 
-/*
- * Copies a reference behind `prefix`, without its fragment and with bytes above 127
- * percent-encoded. Control characters and spaces are refused: they would end up in the request
- * line.
- */
-static int clean(const char *reference, const char *prefix, char **copy, pier_error *err)
+/* Refuses control characters and spaces, which would end up in the request line, and hosts that are
+ * not ASCII. Counts the bytes that need percent-encoding. */
+static int check(const char *reference, size_t length, size_t *high, pier_error *err)
 {
-    size_t length = strcspn(reference, "#"), high = 0;
     const char *path = skip_authority(reference);
     for (size_t i = 0; i < length; i++) {
         unsigned char byte = (unsigned char)reference[i];
@@ -120,11 +116,38 @@ static int clean(const char *reference, const char *prefix, char **copy, pier_er
             return pier_error_set(err, PIER_EINVAL,
                                   "the host in the URL is not ASCII; write its xn-- form");
         }
-        high += byte > 127;
+        *high += byte > 127;
     }
-    if (length > URL_MAX) {
-        return pier_error_set(err, PIER_EINVAL, "the URL has %zu bytes; %d are the limit", length,
-                              URL_MAX);
+    return length <= URL_MAX ? 0
+                             : pier_error_set(err, PIER_EINVAL,
+                                              "the URL has %zu bytes; %d are the limit", length,
+                                              URL_MAX);
+}
+
+/* How long it is, if nothing in it needs a second look; else 0. */
+static size_t plain_length(const char *reference)
+{
+    size_t length = 0;
+    for (unsigned char byte; (byte = (unsigned char)reference[length]) > ' ' && byte < 127;) {
+        if (byte == '#') {
+            return 0;
+        }
+        length++;
+    }
+    return reference[length] || length > URL_MAX ? 0 : length;
+}
+
+/* Copies a reference behind `prefix`, without its fragment and with bytes above 127
+ * percent-encoded. */
+static int clean(const char *reference, const char *prefix, char **copy, pier_error *err)
+{
+    size_t high = 0, length = plain_length(reference);
+    if (!length) {
+        length = strcspn(reference, "#");
+        int status = check(reference, length, &high, err);
+        if (status < 0) {
+            return status;
+        }
     }
     size_t prefix_size = strlen(prefix);
     char *out = *copy = pier__malloc(prefix_size + length + 2 * high + 1);
@@ -253,6 +276,8 @@ static CURLUcode append_query(pier__url *url, const pier_pair *query)
         snprintf(text, size, "%s%s%s", url->text, between, encoded);
         pier__free(url->text);
         url->text = text;
+        curl_url_cleanup(url->parsed);
+        url->parsed = NULL;
     }
     pier__free(encoded);
     return text ? CURLUE_OK : CURLUE_OUT_OF_MEMORY;
@@ -271,11 +296,8 @@ static CURLUcode make(pier__url *url, const CURLU *base, const char *reference,
     if (!code) {
         code = take_parts(handle, url);
     }
-    if (!code) {
-        code = append_query(url, query);
-    }
-    curl_url_cleanup(handle);
-    return code;
+    url->parsed = handle;
+    return code ? code : append_query(url, query);
 }
 
 int pier__url_make(pier__url *url, const CURLU *base, const char *reference,
@@ -302,11 +324,17 @@ int pier__url_make(pier__url *url, const CURLU *base, const char *reference,
 
 /* ---- Without the parser ------------------------------------------------------------------- */
 
+void pier__origin_fini(pier__origin *origin)
+{
+    curl_url_cleanup(origin->handle);
+    origin->handle = NULL;
+}
+
 void pier__origin_set(pier__origin *origin, const pier__url *url)
 {
+    pier__origin_fini(origin);
     size_t size = (size_t)(skip_authority(url->text) - url->text);
     if (url->user || size >= sizeof origin->prefix || strlen(url->host) >= sizeof origin->host) {
-        origin->size = 0;
         return;
     }
     memcpy(origin->prefix, url->text, size);
@@ -316,19 +344,49 @@ void pier__origin_set(pier__origin *origin, const pier__url *url)
     memcpy(origin->port, url->port, sizeof origin->port);
     origin->https = url->https;
     origin->numeric = url->numeric;
+    origin->handle = curl_url();
+    if (origin->handle && curl_url_set(origin->handle, CURLUPART_URL, origin->prefix, 0)) {
+        pier__origin_fini(origin);
+    }
+}
+
+/* Parses `url` from what is known: the origin, and a path and query that need no work. Where it
+ * cannot, `parsed` stays NULL. */
+static void parse_quickly(pier__url *url, const pier__origin *origin)
+{
+    char *path = url->text + origin->size;
+    /* Setting a part changes percent-encodings, and leaves dots where the parser resolves them. */
+    if (*path != '/' || strchr(path, '%') || strstr(path, "/.")) {
+        return;
+    }
+    CURLU *handle = curl_url_dup(origin->handle);
+    char *query = strchr(path, '?');
+    if (query) {
+        *query = 0;
+    }
+    bool made = handle && !curl_url_set(handle, CURLUPART_PATH, path, 0) &&
+                (!query || !curl_url_set(handle, CURLUPART_QUERY, query + 1, 0));
+    if (query) {
+        *query = '?';
+    }
+    if (made) {
+        url->parsed = handle;
+    } else {
+        curl_url_cleanup(handle);
+    }
 }
 
 /* Nothing behind the authority can change what the authority is. */
 static bool covers(const pier__origin *origin, const char *reference)
 {
-    return origin->size && !strncmp(reference, origin->prefix, origin->size) &&
+    return origin->handle && !strncmp(reference, origin->prefix, origin->size) &&
            strchr("/?#", reference[origin->size]);
 }
 
 int pier__url_make_quickly(pier__url *url, const pier__origin *origin, bool is_base,
                            const char *reference, const pier_pair *query, pier_error *err)
 {
-    bool is_path = is_base && origin->size && reference[0] == '/' && reference[1] != '/';
+    bool is_path = is_base && origin->handle && reference[0] == '/' && reference[1] != '/';
     if (!is_path && !covers(origin, reference)) {
         return 0;
     }
@@ -345,11 +403,13 @@ int pier__url_make_quickly(pier__url *url, const pier__origin *origin, bool is_b
         pier__url_fini(url);
         return pier_error_set(err, PIER_ENOMEM, "out of memory for a URL");
     }
+    parse_quickly(url, origin);
     return 1;
 }
 
 void pier__url_fini(pier__url *url)
 {
+    curl_url_cleanup(url->parsed);
     pier__free(url->text);
     pier__free(url->host);
     pier__free(url->user);

@@ -54,7 +54,7 @@ static void deliver_result(pier__db_op *op)
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     PGresult *result = conn->result;
     conn->result = NULL;
-    deliver(op, pier__postgres_rows(result));
+    deliver(op, pier__postgres_rows(result, NULL, 0));
 }
 
 /* The end: a block without rows. */
@@ -265,11 +265,7 @@ static void declared(pier__db_op *op)
     cursor->rollbacks = conn->rollbacks;
     cursor->fetch_rows = FIRST_ROWS;
     conn->cursors |= UINT64_C(1) << cursor->number;
-    int columns = PQnfields(conn->described);
-    cursor->binary = columns > 0;
-    for (int i = 0; i < columns; i++) {
-        cursor->binary = cursor->binary && pier__postgres_has_binary(PQftype(conn->described, i));
-    }
+    cursor->binary = pier__postgres_all_binary(conn->described);
     if (op->op.cancelled) {
         pier__postgres_fail_cancelled(op);
         return;

@@ -6,11 +6,10 @@
 
 #include "drivers/postgres/types.h"
 #include "drivers/postgres/wire.h"
-#include <libpq-fe.h>
 #include <stdlib.h>
 #include <string.h>
 
-bool pier__postgres_has_binary(Oid type)
+static bool has_binary(Oid type)
 {
     switch (type) {
     case PIER__OID_BOOL:
@@ -47,7 +46,7 @@ static pier__postgres_kind binary_kind(Oid type)
     case PIER__OID_OID: return PIER__KIND_OID;
     case PIER__OID_CHAR: return PIER__KIND_CHAR;
     case PIER__OID_JSONB: return PIER__KIND_JSONB;
-    default: return pier__postgres_has_binary(type) && type != PIER__OID_BYTEA ? PIER__KIND_TEXT
+    default: return has_binary(type) && type != PIER__OID_BYTEA ? PIER__KIND_TEXT
                                                                               : PIER__KIND_BYTEA;
     }
 }
@@ -71,6 +70,17 @@ static pier__postgres_kind text_kind(Oid type)
 pier__postgres_kind pier__postgres_kind_of(Oid type, bool binary)
 {
     return binary ? binary_kind(type) : text_kind(type);
+}
+
+bool pier__postgres_all_binary(const PGresult *described)
+{
+    int columns = PQnfields(described);
+    for (int i = 0; i < columns; i++) {
+        if (!has_binary(PQftype(described, i))) {
+            return false;
+        }
+    }
+    return columns > 0;
 }
 
 static bool malformed(pier_error *err, size_t size)

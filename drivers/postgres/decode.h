@@ -4,7 +4,7 @@
  * Cells as the server sent them, binary or text, as values.
  */
 #include "sdk/row.h"
-#include <postgres_ext.h>
+#include <libpq-fe.h>
 
 /* How a column is read: by its type and by the format of the result. */
 typedef enum pier__postgres_kind {
@@ -27,9 +27,10 @@ typedef enum pier__postgres_kind {
     PIER__KIND_TEXT_BYTEA
 } pier__postgres_kind;
 
-/* Can columns of this type be read in binary? libpq takes one format for a whole result. */
-bool pier__postgres_has_binary(Oid type);
 pier__postgres_kind pier__postgres_kind_of(Oid type, bool binary);
+
+/* Can all columns be read in binary? libpq takes one format for a whole result. */
+bool pier__postgres_all_binary(const PGresult *described);
 
 /* Reads a cell that is not NULL; a zero byte stands behind `data`. What must be converted is kept
  * with `block`. False: `err` is filled. */

@@ -7,12 +7,12 @@
 #include "drivers/postgres/types.h"
 #include "drivers/postgres/wire.h"
 #include "sdk/alloc.h"
-#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 enum { FORMAT_TEXT = 0, FORMAT_BINARY = 1 };
+enum { SIZE_LIMIT = 1 << 30 }; /* of Postgres, for any value */
 
 /* Text that did not fit into a slot. */
 struct pier__postgres_copy {
@@ -248,10 +248,19 @@ static int encode_double(const place *at, double value)
     }
 }
 
+static int refuse_size(const place *at, size_t size)
+{
+    return pier_error_set(at->err, PIER_ERANGE, "argument %d is too long: %zu bytes",
+                          at->index + 1, size);
+}
+
 static int encode_text(const place *at, const pier_value *value)
 {
     const char *text = value->as.p.data ? value->as.p.data : "";
     size_t size = value->as.p.size;
+    if (size > SIZE_LIMIT) {
+        return refuse_size(at, size);
+    }
     switch (at->type) {
     case PIER__OID_INT2:
     case PIER__OID_INT4:
@@ -280,6 +289,9 @@ static int encode_text(const place *at, const pier_value *value)
 
 static int encode_bytes(const place *at, const pier_value *value)
 {
+    if (value->as.p.size > SIZE_LIMIT) {
+        return refuse_size(at, value->as.p.size);
+    }
     /* A domain over bytea, or an extension's type: in its own binary format. */
     if (at->type != PIER__OID_BYTEA && at->type < PIER__OID_FIRST_USER) {
         return refuse_type(at, PIER_BYTES, "bind text with pier_text_sized(text, size)");
@@ -289,12 +301,6 @@ static int encode_bytes(const place *at, const pier_value *value)
 
 static int encode_value(const place *at, const pier_value *value)
 {
-    bool sized = value->type == PIER_TEXT || value->type == PIER_BYTES ||
-                 value->type == PIER_NUMERIC;
-    if (sized && value->as.p.size > INT_MAX / 2) {
-        return pier_error_set(at->err, PIER_ERANGE, "argument %d is too long: %zu bytes",
-                              at->index + 1, value->as.p.size);
-    }
     switch (value->type) {
     case PIER_NULL:
         return put(at, NULL, 0, FORMAT_TEXT);

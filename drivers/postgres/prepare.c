@@ -95,19 +95,23 @@ bool pier__postgres_prepare_send(pier__db_op *op, bool whole)
 static bool describe(pier__postgres_statement *statement, const PGresult *described)
 {
     int params = PQnparams(described), columns = PQnfields(described);
-    statement->param_types = pier__malloc(((size_t)params + 1) * sizeof *statement->param_types);
-    if (!statement->param_types) {
+    size_t types_size = (size_t)params * sizeof *statement->param_types;
+    char *memory = pier__malloc(types_size + (size_t)columns + 1);
+    if (!memory) {
         return false;
     }
+    statement->param_types = (Oid *)memory;
+    statement->kinds = (unsigned char *)memory + types_size;
     statement->param_count = params;
+    statement->column_count = columns;
     for (int i = 0; i < params; i++) {
         statement->param_types[i] = PQparamtype(described, i);
     }
-    statement->binary = columns > 0;
+    statement->binary = pier__postgres_all_binary(described);
     for (int i = 0; i < columns; i++) {
-        statement->binary = statement->binary && pier__postgres_has_binary(PQftype(described, i));
+        statement->kinds[i] =
+            (unsigned char)pier__postgres_kind_of(PQftype(described, i), statement->binary);
     }
-    statement->described = true;
     return true;
 }
 

@@ -232,6 +232,7 @@ void pier__postgres_prepare(pier__db_op *op, bool whole)
     conn->statement = conn->sql_size <= PIER__POSTGRES_CACHE_SQL_MAX
                           ? pier__postgres_cache_find(&conn->statements, conn->sql, conn->sql_size)
                           : NULL;
+    conn->whole = false;
     if (conn->statement) {
         prepared(op);
     } else if (pier__postgres_prepare_send(op, whole)) {
@@ -275,7 +276,9 @@ static void executed(pier__db_op *op)
         return;
     }
     if (op->request == PIER__FETCH || op->request == PIER__CURSOR_BLOCK) {
-        op->block = pier__postgres_rows(conn->result);
+        const pier__postgres_statement *statement = conn->statement;
+        op->block = pier__postgres_rows(conn->result, conn->whole ? NULL : statement->kinds,
+                                        statement->column_count);
         conn->result = NULL;
         if (!op->block) {
             pier__postgres_fail_nomem(op);

@@ -32,12 +32,12 @@ static bool whole_cell(const pier_result *block, size_t row, int column, pier_va
 {
     const rows *self = (const rows *)block;
     const PGresult *result = self->result;
-    if (PQgetisnull(result, (int)row, column)) {
+    int size = PQgetlength(result, (int)row, column);
+    if (size == 0 && PQgetisnull(result, (int)row, column)) {
         return set_null(value);
     }
     return pier__postgres_decode(block, self->kinds[column],
-                                 PQgetvalue(result, (int)row, column),
-                                 (size_t)PQgetlength(result, (int)row, column), value, err);
+                                 PQgetvalue(result, (int)row, column), (size_t)size, value, err);
 }
 
 static void whole_free(pier_result *block)
@@ -77,8 +77,17 @@ static const pier__rows_class built_class = {
     .free = built_free,
 };
 
+static void read_kinds(rows *self, const PGresult *result, int columns)
+{
+    for (int i = 0; i < columns; i++) {
+        self->kinds[i] = (unsigned char)pier__postgres_kind_of(PQftype(result, i),
+                                                               PQfformat(result, i) != 0);
+    }
+}
+
 /* NULL: no memory; `result` is still the caller's. */
-static rows *new_rows(const pier__rows_class *cls, PGresult *result, size_t count)
+static rows *new_rows(const pier__rows_class *cls, PGresult *result, size_t count,
+                      const unsigned char *kinds, int kind_count)
 {
     int columns = PQnfields(result);
     rows *self = pier__malloc(sizeof *self + (size_t)columns);
@@ -93,16 +102,17 @@ static rows *new_rows(const pier__rows_class *cls, PGresult *result, size_t coun
     self->result = result;
     self->cells = NULL;
     self->data = NULL;
-    for (int i = 0; i < columns; i++) {
-        self->kinds[i] = (unsigned char)pier__postgres_kind_of(PQftype(result, i),
-                                                               PQfformat(result, i) != 0);
+    if (kinds && kind_count == columns) {
+        memcpy(self->kinds, kinds, (size_t)columns);
+    } else {
+        read_kinds(self, result, columns);
     }
     return self;
 }
 
-pier_result *pier__postgres_rows(PGresult *result)
+pier_result *pier__postgres_rows(PGresult *result, const unsigned char *kinds, int count)
 {
-    rows *self = new_rows(&whole_class, result, (size_t)PQntuples(result));
+    rows *self = new_rows(&whole_class, result, (size_t)PQntuples(result), kinds, count);
     if (!self) {
         PQclear(result);
         return NULL;
@@ -171,7 +181,7 @@ bool pier__postgres_builder_add(pier__postgres_builder *builder, PGresult *row)
 
 pier_result *pier__postgres_builder_take(pier__postgres_builder *builder)
 {
-    rows *self = new_rows(&built_class, builder->first, builder->count);
+    rows *self = new_rows(&built_class, builder->first, builder->count, NULL, 0);
     if (!self) {
         return NULL;
     }

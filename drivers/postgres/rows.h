@@ -7,8 +7,9 @@
 #include "sdk/row.h"
 #include <libpq-fe.h>
 
-/* Takes the result, also where it fails. NULL: no memory. */
-pier_result *pier__postgres_rows(PGresult *result);
+/* Takes the result, also where it fails. `kinds` are those of its `count` columns, copied, or NULL
+ * where they are not known. NULL: no memory. */
+pier_result *pier__postgres_rows(PGresult *result, const unsigned char *kinds, int count);
 
 /* One cell of a builder. */
 typedef struct pier__postgres_cell {

@@ -7,22 +7,34 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Eight bytes at a time. The texts are the program's own, so nobody chooses them to collide, but
- * statements often differ in a single byte: each word is mixed before the next one comes. */
+static uint64_t load(const char *from)
+{
+    uint64_t word;
+    memcpy(&word, from, sizeof word);
+    return word;
+}
+
+static uint64_t mix(uint64_t hash, uint64_t word)
+{
+    hash = (hash ^ word) * UINT64_C(0x9E3779B97F4A7C15);
+    return hash ^ hash >> 32;
+}
+
+/* Eight bytes at a time, the last of them read twice where the size is no multiple. The texts are
+ * the program's own, so nobody chooses them to collide. */
 static uint64_t hash_sql(const char *sql, size_t size)
 {
-    const uint64_t multiplier = UINT64_C(0x9E3779B97F4A7C15);
-    uint64_t hash = size * multiplier;
-    for (; size >= 8; sql += 8, size -= 8) {
-        uint64_t word;
-        memcpy(&word, sql, 8);
-        hash = (hash ^ word) * multiplier;
-        hash ^= hash >> 32;
+    uint64_t hash = size;
+    if (size < 8) {
+        uint64_t word = 0;
+        memcpy(&word, sql, size);
+        return mix(hash, word);
     }
-    uint64_t rest = 0;
-    memcpy(&rest, sql, size);
-    hash = (hash ^ rest) * multiplier;
-    return hash ^ hash >> 29;
+    const char *last = sql + size - 8;
+    for (; sql < last; sql += 8) {
+        hash = mix(hash, load(sql));
+    }
+    return mix(hash, load(last));
 }
 
 pier__postgres_statement *pier__postgres_statement_new(const char *sql, size_t sql_size,
@@ -80,16 +92,25 @@ static void link_newest(pier__postgres_cache *cache, pier__postgres_statement *s
     cache->newest = statement;
 }
 
+static bool is_text_of(const pier__postgres_statement *statement, const char *sql, size_t sql_size)
+{
+    return statement->sql_size == sql_size && memcmp(statement->sql, sql, sql_size) == 0;
+}
+
 pier__postgres_statement *pier__postgres_cache_find(pier__postgres_cache *cache, const char *sql,
                                                     size_t sql_size)
 {
+    /* Often it is the one of the last time, which costs no hash. */
+    pier__postgres_statement *found = cache->newest;
+    if (found && is_text_of(found, sql, sql_size)) {
+        return found;
+    }
     uint64_t hash = hash_sql(sql, sql_size);
-    pier__postgres_statement *found = *bucket_of(cache, hash);
-    while (found && (found->hash != hash || found->sql_size != sql_size ||
-                     memcmp(found->sql, sql, sql_size) != 0)) {
+    found = *bucket_of(cache, hash);
+    while (found && (found->hash != hash || !is_text_of(found, sql, sql_size))) {
         found = found->next;
     }
-    if (found && found != cache->newest) {
+    if (found) {
         unlink_use(cache, found);
         link_newest(cache, found);
     }

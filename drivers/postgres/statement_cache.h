@@ -16,11 +16,11 @@ struct pier__postgres_statement {
     pier__postgres_statement *next;          /* in its bucket */
     pier__postgres_statement *newer, *older; /* by last use */
     uint64_t hash;
-    /* From the server's description; zero and NULL until `described`. */
-    bool described;
+    /* From the server's description. */
     bool binary; /* every column can be read in binary */
-    int param_count;
+    int param_count, column_count;
     Oid *param_types;
+    unsigned char *kinds; /* a pier__postgres_kind for each column; behind the types */
     char name[24]; /* on the server; "" for the unnamed one */
     size_t sql_size;
     char sql[]; /* zero-terminated */

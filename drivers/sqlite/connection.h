@@ -29,7 +29,7 @@ typedef struct pier__sqlite_conn {
     bool finishing;     /* it ends a transaction, which is not interrupted half way */
     int interrupted;    /* the status by which a handler has stopped it; 0: none has */
     bool locked_out;    /* it was waiting for a lock when it was stopped */
-    bool vanished;      /* it ended a transaction that was not its own to end */
+    bool vanished;      /* its failure has ended the transaction, or will */
     pier_error failure; /* valid where its status is not 0 */
 } pier__sqlite_conn;
 

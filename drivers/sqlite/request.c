@@ -129,7 +129,7 @@ static bool run_script(pier__sqlite_conn *conn, pier__db_op *op)
             return false;
         }
         if (op->db->kind == PIER__DB_TX && sqlite3_get_autocommit(conn->sqlite)) {
-            return true; /* the next one would commit by itself; see check_transaction */
+            return true; /* the next one would commit by itself; see check_after */
         }
     }
     return true;
@@ -167,17 +167,20 @@ static bool commit(pier__sqlite_conn *conn, pier__db_op *op)
 }
 
 /* Without a transaction there is nothing to roll back, which is what ROLLBACK is for; but ROLLBACK
- * TO was to keep the transaction around it. */
+ * TO was to keep the transaction around it. Where that fails the whole transaction goes: nothing of
+ * what was to be dropped may be committed. */
 static bool roll_back(pier__sqlite_conn *conn, pier__db_op *op)
 {
-    static const char savepoint[] = "rollback to";
-    bool whole = strncasecmp(op->sql, savepoint, sizeof savepoint - 1) != 0;
+    bool whole = !strcasecmp(op->sql, "rollback");
     conn->finishing = true;
     if (whole && sqlite3_get_autocommit(conn->sqlite)) {
         return true;
     }
     bool done = run_own(conn, op->sql);
-    if (whole && !sqlite3_get_autocommit(conn->sqlite)) {
+    if (!done && !sqlite3_get_autocommit(conn->sqlite)) {
+        sqlite3_exec(conn->sqlite, "rollback", NULL, NULL, NULL);
+    }
+    if ((whole || !done) && !sqlite3_get_autocommit(conn->sqlite)) {
         conn->base.dead = true;
     }
     return done;

@@ -12,6 +12,7 @@
 #include <pier/pier.h>
 #include <pthread.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,8 +111,7 @@ static inline int fixture_tear_down(void **state)
     pier_db_close(f->db);
     pier_runner_close(f->runner);
     support_directory_remove(f->directory);
-    bool clean =
-        support_wait_threads(f->threads, BOUND_MS) && support_wait_fds(f->fds, BOUND_MS);
+    bool clean = support_wait_threads(f->threads, BOUND_MS) && support_wait_fds(f->fds, BOUND_MS);
     if (!clean) {
         print_error("threads %d -> %d, descriptors %d -> %d\n", f->threads, support_thread_count(),
                     f->fds, support_fd_count());

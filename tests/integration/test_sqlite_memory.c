@@ -1,0 +1,119 @@
+/* The SQLite driver when memory runs out: each allocation of a small program fails in turn. */
+#include "tests/integration/sqlite_fixture.h"
+
+#include "sdk/alloc.h"
+
+static atomic_int failing; /* the allocation that fails, from 1; 0: none */
+static atomic_int failed;
+
+static bool fail_one(size_t size)
+{
+    (void)size;
+    if (atomic_load(&failing) > 0 && atomic_fetch_sub(&failing, 1) == 1) {
+        atomic_store(&failed, 1);
+        return true;
+    }
+    return false;
+}
+
+/* A scope whose close finds no memory stays open until its runner is closed, so that what it was to
+ * roll back can be committed around it. That is not what is tested here. */
+static void close_scope(pier_db *db)
+{
+    pier__alloc_set_gate(NULL);
+    pier_db_close(db);
+    pier__alloc_set_gate(atomic_load(&failing) > 0 ? fail_one : NULL);
+}
+
+/* What a program does; gives what it committed, or a status. */
+static int64_t work(struct fixture *f, pier_error *err)
+{
+    pier_db *db = pier_db_open(f->runner, f->url, NULL, err);
+    pier_db *tx = pier_db_begin(db, NULL, err);
+    pier_db_execute(tx, "insert into t(name) values ($2), ($1)", PIER_ARGS("a", "b"), err);
+    pier_db *save = pier_db_begin(tx, NULL, err);
+    pier_db_execute(save, "insert into t(name) values ('dropped')", NULL, err);
+    close_scope(save);
+    pier_cursor *cursor = pier_db_cursor(tx, "select id, name from t", NULL, err);
+    int64_t rows = 0;
+    while (pier_cursor_next(cursor)) {
+        rows++;
+    }
+    int status = pier_cursor_close(cursor, err);
+    pier_result *result = pier_db_fetch(tx, "select count(*), 'text' from t", NULL, err);
+    rows = result ? rows : -1;
+    pier_result_free(result);
+    status = status < 0 ? status : pier_db_commit(tx, err);
+    close_scope(tx);
+    pier_db_close(db);
+    return status < 0 ? status : rows;
+}
+
+/* The same through the loop and the lane. */
+static int work_in_task(pier_task *self, void *arg, pier_error *err)
+{
+    (void)self;
+    return (int)work(arg, err);
+}
+
+static int64_t run_task(struct fixture *f, pier_error *err)
+{
+    return pier_task_run(f->runner, work_in_task, f, err);
+}
+
+/* A runner of its own each time, so that whatever is left is ended with it. */
+static int64_t run_once(struct fixture *f, int n, int64_t (*run)(struct fixture *, pier_error *),
+                        pier_error *err)
+{
+    pier_runner *shared = f->runner;
+    f->runner = pier_runner_open(NULL, &f->err);
+    assert_ok(&f->err);
+    atomic_store(&failed, 0);
+    atomic_store(&failing, n);
+    pier__alloc_set_gate(fail_one);
+    int64_t rows = run(f, err);
+    pier__alloc_set_gate(NULL);
+    atomic_store(&failing, 0);
+    pier_runner_close(f->runner);
+    f->runner = shared;
+    return rows;
+}
+
+static void fail_each(struct fixture *f, int64_t (*run)(struct fixture *, pier_error *))
+{
+    int64_t stored = 0;
+    int n = 0;
+    do {
+        pier_error err = {0};
+        int64_t rows = run_once(f, ++n, run, &err);
+        int64_t before = stored;
+        stored = number_of(f->db, "select count(*) from t");
+        if (rows < 0 && !err.status) {
+            fail_msg("allocation %d: %d and no error", n, (int)rows);
+        }
+        /* All or nothing. */
+        assert_true(stored == before || stored == before + 2);
+        assert_int_equal(number_of(f->db, "select count(*) from t where name = 'dropped'"), 0);
+    } while (atomic_load(&failed));
+    assert_true(n > 20);
+    assert_true(stored >= 2);
+}
+
+static void test_memory__each_failed_allocation_of_a_thread_is_reported(void **state)
+{
+    fail_each(*state, work);
+}
+
+static void test_memory__each_failed_allocation_of_a_task_is_reported(void **state)
+{
+    fail_each(*state, run_task);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_memory__each_failed_allocation_of_a_thread_is_reported),
+        TEST(test_memory__each_failed_allocation_of_a_task_is_reported),
+    };
+    return cmocka_run_group_tests(tests, group_set_up, NULL);
+}

@@ -1,0 +1,371 @@
+/* Pools: bounded, first come first served, handed over directly. */
+#include "tests/unit/unit.h"
+
+#include "sdk/alloc.h"
+#include "sdk/op.h"
+#include "sdk/pool.h"
+#include <pier/future.h>
+#include <pthread.h>
+#include <string.h>
+
+enum { COUNT = 6, ROUNDS = 300 };
+
+struct thing {
+    pier__pooled pooled;
+    atomic_int users;
+};
+
+/* Borrows a thing, makes one where it may, checks that it is alone with it, gives it back. */
+struct user_op {
+    pier__op op;
+    pier__ticket ticket;
+};
+
+static pier__pool pool;
+static struct thing things[COUNT];
+static struct user_op *users[COUNT];
+static atomic_int collisions;
+
+static void use(pier__op *op, pier__pooled *pooled)
+{
+    struct thing *thing = (struct thing *)pooled;
+    atomic_fetch_add(&collisions, atomic_fetch_add(&thing->users, 1));
+    atomic_fetch_sub(&thing->users, 1);
+    pier__op_succeed_int(op, 1);
+    /* Now and then one breaks. */
+    if ((uintptr_t)op % 7 == 0 || !pier__pool_give(&pool, pooled)) {
+        pier__pool_lost(&pool, pooled);
+        pier__free(thing);
+    }
+}
+
+static void make_and_use(pier__op *op)
+{
+    struct thing *thing = pier__calloc(1, sizeof *thing);
+    pier__pool_made(&pool, &thing->pooled);
+    use(op, &thing->pooled);
+}
+
+static void give_back_unused(struct user_op *user)
+{
+    if (user->ticket.got) {
+        if (!pier__pool_give(&pool, user->ticket.got)) {
+            pier__pool_lost(&pool, user->ticket.got);
+        }
+    } else {
+        pier__pool_lost(&pool, NULL);
+    }
+}
+
+static void user_step(pier__op *op, unsigned events)
+{
+    struct user_op *user = (struct user_op *)op;
+    if (events & PIER__START) {
+        pier__pool_answer answer = pier__pool_take(&pool, &user->ticket);
+        if (answer == PIER__POOL_GOT) {
+            use(op, user->ticket.got);
+        } else if (answer == PIER__POOL_MAKE) {
+            make_and_use(op);
+        }
+    } else if (events & PIER__CANCEL) {
+        if (!pier__pool_leave(&pool, &user->ticket)) {
+            give_back_unused(user);
+        }
+        pier__op_fail_cancelled(op);
+    } else if (user->ticket.served) {
+        if (user->ticket.got) {
+            use(op, user->ticket.got);
+        } else {
+            make_and_use(op);
+        }
+    }
+}
+
+static const pier__op_class user_class = {
+    .name = "user", .result = "int", .size = sizeof(struct user_op), .step = user_step};
+
+static struct user_op *new_user(void)
+{
+    pier__op *failed = NULL;
+    struct user_op *user = pier__op_new(&user_class, runner, &failed);
+    user->ticket.op = &user->op;
+    return user;
+}
+
+static int set_up(void **state)
+{
+    open_runner(state);
+    memset(things, 0, sizeof things);
+    atomic_store(&collisions, 0);
+    for (int i = 0; i < COUNT; i++) {
+        users[i] = new_user();
+    }
+    pier__pool_init(&pool, "thing", 2);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    for (int i = 0; i < COUNT; i++) {
+        pier__op_unref(&users[i]->op);
+    }
+    pier__pool_fini(&pool);
+    close_runner(state);
+    return 0;
+}
+
+static pier__pool_answer take(int i)
+{
+    return pier__pool_take(&pool, &users[i]->ticket);
+}
+
+/* User i makes thing i. */
+static void make(int i)
+{
+    assert_int_equal(take(i), PIER__POOL_MAKE);
+    pier__pool_made(&pool, &things[i].pooled);
+}
+
+static bool give(int i)
+{
+    return pier__pool_give(&pool, &things[i].pooled);
+}
+
+static bool is_woken(int i)
+{
+    return atomic_load(&users[i]->op.mail) & PIER__WOKEN;
+}
+
+static struct thing *got(int i)
+{
+    return (struct thing *)users[i]->ticket.got;
+}
+
+static void test_pool__makes_up_to_its_maximum_and_then_has_others_wait(void **state)
+{
+    (void)state;
+    make(0);
+    make(1);
+    assert_int_equal(take(2), PIER__POOL_WAIT);
+    assert_int_equal(pool.total, 2);
+    assert_int_equal(pool.waiting, 1);
+    give(0);
+}
+
+static void test_pool__hands_out_what_is_idle_before_making_more(void **state)
+{
+    (void)state;
+    make(0);
+    give(0);
+    assert_int_equal(take(1), PIER__POOL_GOT);
+    assert_ptr_equal(got(1), &things[0]);
+    assert_int_equal(pool.total, 1);
+}
+
+static void test_pool__hands_a_returned_thing_to_the_first_waiter(void **state)
+{
+    (void)state;
+    make(0);
+    make(1);
+    take(2);
+    take(3);
+    assert_true(give(1));
+    assert_ptr_equal(got(2), &things[1]);
+    assert_true(is_woken(2));
+    assert_false(is_woken(3));
+    assert_int_equal(take(4), PIER__POOL_WAIT); /* nobody overtakes */
+    give(0);
+    assert_ptr_equal(got(3), &things[0]);
+    assert_false(is_woken(4));
+    give(0);
+    assert_ptr_equal(got(4), &things[0]);
+}
+
+static void test_pool__lets_the_first_waiter_make_another_when_one_is_lost(void **state)
+{
+    (void)state;
+    make(0);
+    make(1);
+    take(2);
+    take(3);
+    pier__pool_lost(&pool, &things[0].pooled);
+    assert_true(users[2]->ticket.served);
+    assert_null(got(2));
+    assert_true(is_woken(2));
+    assert_false(is_woken(3));
+    assert_int_equal(pool.total, 2); /* the place was inherited */
+    pier__pool_lost(&pool, NULL);    /* it could not make one: the next may try */
+    assert_true(users[3]->ticket.served && !got(3));
+    pier__pool_lost(&pool, NULL);
+    assert_int_equal(pool.total, 1);
+    make(4);
+}
+
+static void test_waiter__that_leaves_is_passed_over(void **state)
+{
+    (void)state;
+    make(0);
+    make(1);
+    take(2);
+    take(3);
+    assert_true(pier__pool_leave(&pool, &users[3]->ticket));
+    assert_true(pier__pool_leave(&pool, &users[2]->ticket));
+    assert_int_equal(pool.waiting, 0);
+    take(4);
+    give(0);
+    assert_ptr_equal(got(4), &things[0]);
+    assert_false(is_woken(2) || is_woken(3));
+}
+
+static void test_waiter__that_was_served_must_give_it_back(void **state)
+{
+    (void)state;
+    make(0);
+    make(1);
+    take(2);
+    take(3);
+    give(0);
+    assert_false(pier__pool_leave(&pool, &users[2]->ticket));
+    give(0);
+    assert_ptr_equal(got(3), &things[0]);
+}
+
+static void test_pool__refuses_whoever_holds_all_of_it(void **state)
+{
+    (void)state;
+    const void *me = pier__pool_holder();
+    make(0);
+    make(1);
+    users[2]->op.holder = me;
+    pier__pool_hold(&pool, &things[0].pooled, me, "transaction");
+    assert_int_equal(take(2), PIER__POOL_WAIT); /* the other one may come back */
+    pier__pool_leave(&pool, &users[2]->ticket);
+    pier__pool_hold(&pool, &things[1].pooled, me, "lease");
+    assert_int_equal(take(2), PIER__POOL_SELF);
+    char text[64];
+    pier__pool_describe(&pool, text, sizeof text);
+    assert_string_equal(text, "lease, transaction");
+    users[3]->op.holder = &users[3];
+    assert_int_equal(take(3), PIER__POOL_WAIT); /* another thread may wait for them */
+    give(1);
+}
+
+static void test_describe__is_cut_to_the_buffer(void **state)
+{
+    (void)state;
+    make(0);
+    make(1);
+    char text[6];
+    pier__pool_describe(&pool, text, sizeof text);
+    assert_string_equal(text, "one c");
+    pier__pool_describe(&pool, text, 0);
+}
+
+static void test_close__wakes_those_who_wait_with_nothing(void **state)
+{
+    (void)state;
+    make(0);
+    make(1);
+    take(2);
+    take(3);
+    assert_null(pier__pool_close(&pool));
+    for (int i = 2; i < 4; i++) {
+        assert_true(is_woken(i));
+        assert_true(users[i]->ticket.closed);
+        assert_true(pier__pool_leave(&pool, &users[i]->ticket));
+    }
+    assert_int_equal(take(4), PIER__POOL_CLOSED);
+    assert_false(give(0));
+    pier__pool_lost(&pool, &things[0].pooled);
+    pier__pool_lost(&pool, &things[1].pooled);
+    assert_int_equal(pool.total, 0);
+}
+
+static void test_close__gives_the_idle_things_out(void **state)
+{
+    (void)state;
+    make(0);
+    make(1);
+    give(0);
+    give(1);
+    pier__pooled *idle = pier__pool_close(&pool);
+    assert_ptr_equal(idle, &things[1].pooled);
+    assert_ptr_equal(idle->next, &things[0].pooled);
+    assert_null(idle->next->next);
+}
+
+static void test_pool__prefers_a_thing_of_the_same_home(void **state)
+{
+    (void)state;
+    make(0);
+    make(1);
+    things[0].pooled.on_loop = true;
+    give(1);
+    give(0); /* newest */
+    assert_int_equal(take(2), PIER__POOL_GOT);
+    assert_ptr_equal(got(2), &things[1]);
+    assert_int_equal(take(3), PIER__POOL_GOT); /* the loop's, rather than wait */
+    assert_ptr_equal(got(3), &things[0]);
+}
+
+static void *use_many(void *arg)
+{
+    atomic_int *done = arg;
+    for (int i = 0; i < ROUNDS; i++) {
+        if (i % 2) {
+            atomic_fetch_add(
+                done, pier__op_take_int(pier__op_run(&new_user()->op, NULL), "int", NULL) == 1);
+            continue;
+        }
+        pier_future *future = pier__op_submit(&new_user()->op);
+        if (i % 4 == 0) {
+            pier_future_cancel(future);
+        }
+        int status = pier__op_take_int(future, "int", NULL);
+        atomic_fetch_add(done, status == 1 || (i % 4 == 0 && status == PIER_ECANCELLED));
+    }
+    return NULL;
+}
+
+static void test_pool__serves_threads_and_loop_while_waiters_leave(void **state)
+{
+    (void)state;
+    pthread_t threads[4];
+    atomic_int done = 0;
+    for (int i = 0; i < 4; i++) {
+        pthread_create(&threads[i], NULL, use_many, &done);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    assert_int_equal(done, 4 * ROUNDS);
+    assert_int_equal(collisions, 0);
+    assert_int_equal(pool.waiting, 0);
+    for (pier__pooled *thing = pier__pool_close(&pool), *next; thing; thing = next) {
+        next = thing->next;
+        pier__pool_lost(&pool, thing);
+        pier__free(thing);
+    }
+    assert_int_equal(pool.total, 0);
+}
+
+#define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_pool__makes_up_to_its_maximum_and_then_has_others_wait),
+        TEST(test_pool__hands_out_what_is_idle_before_making_more),
+        TEST(test_pool__hands_a_returned_thing_to_the_first_waiter),
+        TEST(test_pool__lets_the_first_waiter_make_another_when_one_is_lost),
+        TEST(test_waiter__that_leaves_is_passed_over),
+        TEST(test_waiter__that_was_served_must_give_it_back),
+        TEST(test_pool__refuses_whoever_holds_all_of_it),
+        TEST(test_describe__is_cut_to_the_buffer),
+        TEST(test_close__wakes_those_who_wait_with_nothing),
+        TEST(test_close__gives_the_idle_things_out),
+        TEST(test_pool__prefers_a_thing_of_the_same_home),
+        TEST(test_pool__serves_threads_and_loop_while_waiters_leave),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,245 @@
+/* Cells as Postgres sends them, binary and text, and blocks made of rows that came one by one. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "drivers/postgres/decode.h"
+#include "drivers/postgres/rows.h"
+#include "drivers/postgres/types.h"
+#include "sdk/alloc.h"
+
+enum { OID_UUID = 2950 };
+
+static pier_result *block; /* keeps what is converted */
+static pier_value value;
+static pier_error err;
+
+static void free_nothing(pier_result *result)
+{
+    (void)result;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    static const pier__rows_class cls = {.free = free_nothing};
+    block = pier__calloc(1, sizeof *block);
+    memset(&err, 0, sizeof err);
+    return block && pier__result_init(block, &cls, 0, 0) ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    pier_result_free(block);
+    return 0;
+}
+
+static bool decode(Oid type, bool binary, const char *data, size_t size)
+{
+    return pier__postgres_decode(block, pier__postgres_kind_of(type, binary), data, size, &value,
+                                 &err);
+}
+
+static void assert_int(Oid type, bool binary, const char *data, size_t size, int64_t expected)
+{
+    assert_true(decode(type, binary, data, size));
+    assert_int_equal(value.type, PIER_INT64);
+    assert_true(value.as.i == expected);
+}
+
+static void assert_double(Oid type, bool binary, const char *data, size_t size, double expected)
+{
+    assert_true(decode(type, binary, data, size));
+    assert_int_equal(value.type, PIER_DOUBLE);
+    assert_true(value.as.d == expected);
+}
+
+static void assert_bool(bool binary, const char *data, bool expected)
+{
+    assert_true(decode(PIER__OID_BOOL, binary, data, 1));
+    assert_int_equal(value.type, PIER_BOOL);
+    assert_int_equal(value.as.b, expected);
+}
+
+static void assert_bytes(int type, const void *expected, size_t size)
+{
+    assert_int_equal(value.type, type);
+    assert_int_equal(value.as.p.size, size);
+    assert_memory_equal(value.as.p.data, expected, size);
+    assert_int_equal(((const char *)value.as.p.data)[size], 0);
+}
+
+static void assert_malformed(Oid type, bool binary, const char *data, size_t size)
+{
+    memset(&err, 0, sizeof err);
+    assert_false(decode(type, binary, data, size));
+    assert_int_equal(err.status, PIER_EPROTOCOL);
+}
+
+static void test_decode__numbers_in_binary(void **state)
+{
+    (void)state;
+    assert_int(PIER__OID_INT2, true, "\xff\xfe", 2, -2);
+    assert_int(PIER__OID_INT4, true, "\x80\0\0\0", 4, INT32_MIN);
+    assert_int(PIER__OID_INT8, true, "\x7f\xff\xff\xff\xff\xff\xff\xff", 8, INT64_MAX);
+    assert_int(PIER__OID_OID, true, "\xff\xff\xff\xff", 4, UINT32_MAX);
+    assert_double(PIER__OID_FLOAT8, true, "\x3f\xf8\0\0\0\0\0\0", 8, 1.5);
+    assert_double(PIER__OID_FLOAT4, true, "\xff\x80\0\0", 4, -INFINITY);
+    assert_bool(true, "\1", true);
+    assert_bool(true, "\0", false);
+}
+
+static void test_decode__numbers_in_text(void **state)
+{
+    (void)state;
+    assert_int(PIER__OID_INT8, false, "-9223372036854775808", 20, INT64_MIN);
+    assert_int(PIER__OID_INT2, false, "7", 1, 7);
+    assert_double(PIER__OID_FLOAT8, false, "0.1", 3, 0.1);
+    assert_double(PIER__OID_FLOAT8, false, "Infinity", 8, INFINITY);
+    assert_bool(false, "t", true);
+    assert_bool(false, "f", false);
+    assert_true(decode(PIER__OID_NUMERIC, false, "1.50", 4));
+    assert_bytes(PIER_NUMERIC, "1.50", 4);
+}
+
+static void test_decode__real_gives_the_same_in_both_formats(void **state)
+{
+    (void)state;
+    assert_double(PIER__OID_FLOAT4, true, "\x3d\xcc\xcc\xcd", 4, 0.1f);
+    assert_double(PIER__OID_FLOAT4, false, "0.1", 3, 0.1f);
+}
+
+static void test_decode__text_and_bytes(void **state)
+{
+    (void)state;
+    assert_true(decode(PIER__OID_TEXT, true, "ada", 3));
+    assert_bytes(PIER_TEXT, "ada", 3);
+    assert_true(decode(PIER__OID_BYTEA, true, "\0\1", 2));
+    assert_bytes(PIER_BYTES, "\0\1", 2);
+    assert_true(decode(PIER__OID_JSON, true, "{}", 2));
+    assert_bytes(PIER_TEXT, "{}", 2);
+    assert_true(decode(PIER__OID_JSONB, true, "\1[1]", 4));
+    assert_bytes(PIER_TEXT, "[1]", 3);
+    assert_true(decode(OID_UUID, false, "00000000-0000-0000-0000-000000000001", 36));
+    assert_bytes(PIER_TEXT, "00000000-0000-0000-0000-000000000001", 36);
+}
+
+static void test_decode__bytes_written_as_text(void **state)
+{
+    (void)state;
+    assert_true(decode(PIER__OID_BYTEA, false, "\\x00fFa9", 8));
+    assert_bytes(PIER_BYTES, "\0\xff\xa9", 3);
+    assert_true(decode(PIER__OID_BYTEA, false, "\\x", 2));
+    assert_bytes(PIER_BYTES, "", 0);
+    assert_true(decode(PIER__OID_BYTEA, false, "a\\000\\\\", 7));
+    assert_bytes(PIER_BYTES, "a\0\\", 3);
+}
+
+static void test_decode__single_characters(void **state)
+{
+    (void)state;
+    assert_true(decode(PIER__OID_CHAR, true, "r", 1));
+    assert_bytes(PIER_TEXT, "r", 1);
+    assert_true(decode(PIER__OID_CHAR, true, "\0", 1));
+    assert_bytes(PIER_TEXT, "", 0);
+    assert_true(decode(PIER__OID_CHAR, true, "\xe9", 1));
+    assert_bytes(PIER_TEXT, "\\351", 4);
+}
+
+static void test_decode__what_is_not_of_its_type_is_a_failure(void **state)
+{
+    (void)state;
+    assert_malformed(PIER__OID_INT4, true, "\0\0\0", 3);
+    assert_malformed(PIER__OID_INT8, true, "", 0);
+    assert_malformed(PIER__OID_FLOAT8, true, "\0\0\0\0", 4);
+    assert_malformed(PIER__OID_BOOL, true, "", 0);
+    assert_malformed(PIER__OID_JSONB, true, "\2{}", 3);
+    assert_malformed(PIER__OID_JSONB, true, "", 0);
+    assert_malformed(PIER__OID_INT4, false, "", 0);
+    assert_malformed(PIER__OID_INT4, false, "1x", 2);
+    assert_malformed(PIER__OID_FLOAT8, false, "1.x", 3);
+    assert_malformed(PIER__OID_BOOL, false, "true", 4);
+    assert_malformed(PIER__OID_BYTEA, false, "\\x0", 3);
+    assert_malformed(PIER__OID_BYTEA, false, "\\xzz", 4);
+}
+
+/* A result as libpq has it for one row of (int4, text), in text format. */
+static PGresult *make_row(const char *number, const char *text)
+{
+    PGresAttDesc columns[] = {
+        {.name = (char *)"id", .typid = PIER__OID_INT4, .format = 0},
+        {.name = (char *)"name", .typid = PIER__OID_TEXT, .format = 0},
+    };
+    PGresult *row = PQmakeEmptyPGresult(NULL, PGRES_SINGLE_TUPLE);
+    assert_non_null(row);
+    assert_true(PQsetResultAttrs(row, 2, columns));
+    assert_true(PQsetvalue(row, 0, 0, (char *)number, (int)strlen(number)));
+    assert_true(PQsetvalue(row, 0, 1, (char *)text, text ? (int)strlen(text) : -1));
+    return row;
+}
+
+static void test_builder__makes_one_block_of_single_rows(void **state)
+{
+    (void)state;
+    enum { MANY = 3000 };
+    pier__postgres_builder builder = {0};
+    char number[16];
+    for (int i = 0; i < MANY; i++) {
+        snprintf(number, sizeof number, "%d", i);
+        assert_true(pier__postgres_builder_add(&builder, make_row(number, i % 3 ? number : NULL)));
+    }
+    pier_result *rows = pier__postgres_builder_take(&builder);
+    assert_int_equal(builder.count, 0);
+    assert_int_equal(pier_result_count(rows), MANY);
+    assert_int_equal(pier_result_columns(rows), 2);
+    assert_int_equal(pier_result_column(rows, "name"), 1);
+    for (int i = 0; i < MANY; i++) {
+        const pier_row *row = pier_result_row(rows, (size_t)i);
+        assert_int_equal(pier_row_int64(row, 0), i);
+        assert_int_equal(pier_row_is_null(row, 1), i % 3 == 0);
+        snprintf(number, sizeof number, "%d", i);
+        if (i % 3) {
+            assert_string_equal(pier_row_text(row, 1), number);
+        }
+    }
+    assert_int_equal(pier_result_check(rows, &err), 0);
+    pier_result_free(rows);
+}
+
+static void test_rows__are_those_of_the_result(void **state)
+{
+    (void)state;
+    pier_result *rows = pier__postgres_rows(make_row("42", ""), NULL, 0);
+    const pier_row *row = pier_result_row(rows, 0);
+    assert_int_equal(pier_row_int64(row, 0), 42);
+    assert_false(pier_row_is_null(row, 1));
+    assert_string_equal(pier_row_text(row, 1), "");
+    assert_null(pier_result_row(rows, 1));
+    pier_result_free(rows);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_decode__numbers_in_binary),
+        TEST(test_decode__numbers_in_text),
+        TEST(test_decode__real_gives_the_same_in_both_formats),
+        TEST(test_decode__text_and_bytes),
+        TEST(test_decode__bytes_written_as_text),
+        TEST(test_decode__single_characters),
+        TEST(test_decode__what_is_not_of_its_type_is_a_failure),
+        TEST(test_builder__makes_one_block_of_single_rows),
+        TEST(test_rows__are_those_of_the_result),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
