@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <math.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,6 +19,9 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+/* Set by bench_parse: the processor of a server that is started, or -1. */
+static int server_cpu = -1, spinner_cpu = -1;
 
 enum { WAYS_MAX = 8, ROUNDS_MAX = 1000, BAR = 40 };
 
@@ -46,16 +50,20 @@ _Noreturn void bench_fail(const char *format, ...)
 
 static _Noreturn void usage(const char *program, int code)
 {
-    fprintf(code ? stderr : stdout,
-            "usage: %s [--rounds N] [--ops N] [--warmup N] [--no-latency] [--busy] [--json FILE]\n"
-            "       [--only NAME] [--list] [URL]\n\n"
-            "--ops N       operations in a round\n"
-            "--warmup N    operations before the first round (default: a tenth of a round)\n"
-            "--no-latency  take no time after each operation: no p50, and less overhead\n"
-            "--busy        keep one core busy meanwhile\n"
-            "--json FILE   write the figures there\n"
-            "--only NAME   run one way alone, for profilers; --list names them\n",
-            program);
+    fprintf(
+        code ? stderr : stdout,
+        "usage: %s [--rounds N] [--ops N] [--warmup N] [--no-latency] [--place WHERE] [--busy]\n"
+        "       [--json FILE] [--only NAME] [--list] [URL]\n\n"
+        "--ops N       operations in a round\n"
+        "--warmup N    operations before the first round (default: a tenth of a round)\n"
+        "--no-latency  take no time after each operation: no p50, and less overhead\n"
+        "--place apart     run on one core, the server that is started on another (default)\n"
+        "--place together  both on one core\n"
+        "--place free      as the scheduler likes\n"
+        "--busy        like together, and another core is kept busy meanwhile\n"
+        "--json FILE   write the figures there\n"
+        "--only NAME   run one way alone, for profilers; --list names them\n",
+        program);
     exit(code);
 }
 
@@ -69,14 +77,63 @@ static int64_t number(const char *program, const char *text, int64_t low, int64_
     return value;
 }
 
+static int place(const char *program, const char *text)
+{
+    static const char *const names[] = {"apart", "together", "free"};
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            return i;
+        }
+    }
+    usage(program, 2);
+}
+
+static void pin_to(int cpu)
+{
+    if (cpu < 0) {
+        return;
+    }
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    if (sched_setaffinity(0, sizeof set, &set) != 0) {
+        bench_fail("bench: cannot run on processor %d", cpu);
+    }
+}
+
+/* Chooses processors, and goes to its own. Threads that are started later are there too. */
+static void take_place(const struct bench_options *options)
+{
+    cpu_set_t allowed;
+    int cpus[2] = {-1, -1}, count = 0;
+    sched_getaffinity(0, sizeof allowed, &allowed);
+    for (int cpu = 0; cpu < CPU_SETSIZE && count < 2; cpu++) {
+        if (CPU_ISSET(cpu, &allowed)) {
+            cpus[count++] = cpu;
+        }
+    }
+    if (options->place == BENCH_FREE || count < 2) {
+        return;
+    }
+    /* The first processor is the one that devices interrupt. */
+    server_cpu = cpus[options->place == BENCH_APART ? 0 : 1];
+    spinner_cpu = cpus[0];
+    pin_to(cpus[1]);
+}
+
 struct bench_options bench_parse(int argc, char **argv, int64_t ops)
 {
-    static const struct option names[] = {
-        {"rounds", required_argument, NULL, 'r'}, {"ops", required_argument, NULL, 'o'},
-        {"warmup", required_argument, NULL, 'w'}, {"no-latency", no_argument, NULL, 'n'},
-        {"busy", no_argument, NULL, 'b'},         {"json", required_argument, NULL, 'j'},
-        {"only", required_argument, NULL, 'y'},   {"list", no_argument, NULL, 'l'},
-        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
+    static const struct option names[] = {{"rounds", required_argument, NULL, 'r'},
+                                          {"ops", required_argument, NULL, 'o'},
+                                          {"warmup", required_argument, NULL, 'w'},
+                                          {"no-latency", no_argument, NULL, 'n'},
+                                          {"busy", no_argument, NULL, 'b'},
+                                          {"json", required_argument, NULL, 'j'},
+                                          {"place", required_argument, NULL, 'p'},
+                                          {"only", required_argument, NULL, 'y'},
+                                          {"list", no_argument, NULL, 'l'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
     struct bench_options options = {.ops = ops, .warmup = -1, .rounds = 15, .latency = true};
     for (int c; (c = getopt_long(argc, argv, "h", names, NULL)) != -1;) {
         switch (c) {
@@ -94,6 +151,10 @@ struct bench_options bench_parse(int argc, char **argv, int64_t ops)
             break;
         case 'b':
             options.busy = true;
+            options.place = BENCH_TOGETHER;
+            break;
+        case 'p':
+            options.place = place(argv[0], optarg);
             break;
         case 'j':
             options.json = optarg;
@@ -113,6 +174,7 @@ struct bench_options bench_parse(int argc, char **argv, int64_t ops)
     }
     options.url = argv[optind];
     options.warmup = options.warmup < 0 ? options.ops / 10 + 1 : options.warmup;
+    take_place(&options);
     return options;
 }
 
@@ -194,6 +256,7 @@ static pid_t start_spinner(void)
     }
     if (child == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
+        pin_to(spinner_cpu);
         for (volatile uint64_t n = 0; n > 0 || getppid() == parent; n++) {
         }
         _exit(0);
@@ -314,8 +377,10 @@ void bench_run(const char *group, const struct bench_options *options, const str
         kill(spinner, SIGKILL);
         waitpid(spinner, NULL, 0);
     }
-    printf("%s: %d rounds of %lld operations, %s\n", group, options->rounds,
-           (long long)options->ops, options->busy ? "one core busy" : "idle machine");
+    static const char *const places[] = {"on two cores", "on one core", "placed by the scheduler"};
+    printf("%s: %d rounds of %lld operations, %s%s\n", group, options->rounds,
+           (long long)options->ops, places[options->place],
+           options->busy ? ", the other one busy" : "");
     for (int m = 0; m < MEASURES; m++) {
         print_measure((enum measure)m, chosen, figures, n, options->rounds);
     }
@@ -338,6 +403,7 @@ const char *bench_server(const char *command)
     if (child == 0) {
         /* Out of the terminal's group: Ctrl-C is for the bench; this one cleans up behind it. */
         setsid();
+        pin_to(server_cpu);
         dup2(in[0], STDIN_FILENO);
         dup2(out[1], STDOUT_FILENO);
         close(in[0]);

@@ -14,20 +14,30 @@ struct bench_way {
     void *context;
 };
 
+/* Where the processes run. Left alone, the scheduler puts a client and its server on one core or on
+ * two, for seconds at a time, and a round trip costs 12 us or 90 us accordingly. */
+enum bench_place {
+    BENCH_APART,    /* the bench on one core, the server that it starts on another */
+    BENCH_TOGETHER, /* both on one core */
+    BENCH_FREE      /* as the scheduler likes */
+};
+
 struct bench_options {
     int64_t ops;    /* in a round, of each way */
     int64_t warmup; /* operations before the first round */
     int rounds;
     bool latency;     /* take the time after each operation too */
-    bool busy;        /* keep one core busy meanwhile */
+    bool busy;        /* everything on one core, and another kept busy meanwhile */
+    int place;        /* an enum bench_place */
     bool list;        /* only print the names of the ways */
     const char *only; /* one way alone */
     const char *json; /* a file for the figures */
     const char *url;  /* of the server; NULL: start one */
 };
 
-/* Reads the command line; prints the usage and exits where it is wrong. `ops` is the default number
- * of operations in a round: enough for about a fifth of a second. */
+/* Reads the command line; prints the usage and exits where it is wrong. Puts this process where the
+ * options say: call it first. `ops` is the default number of operations in a round: enough for
+ * about a fifth of a second. */
 struct bench_options bench_parse(int argc, char **argv, int64_t ops);
 
 /* Runs the ways, the raw library first, prints a table and writes `options->json`. */

@@ -21,6 +21,7 @@ void pier__cursor_unref(pier_cursor *cursor)
         cursor->driver->cursor_fini(cursor);
         pier_result_free(cursor->block);
         pier__turn_fini(&cursor->turn);
+        pier__free(cursor->closer);
         pier__free(cursor->args);
         pier__free(cursor->sql);
         pier__db_unref(cursor->db);
@@ -52,9 +53,10 @@ pier_cursor *pier_db_cursor(pier_db *db, const char *sql, const pier_args *args,
     cursor->driver = db->driver;
     atomic_init(&cursor->refs, 1);
     pier__turn_init(&cursor->turn);
+    cursor->closer = pier__calloc(1, sizeof(pier__db_op));
     cursor->sql = pier__strdup(sql);
     cursor->args = args && args->count ? pier__args_copy(args) : NULL;
-    if (!cursor->sql || (args && args->count && !cursor->args)) {
+    if (!cursor->closer || !cursor->sql || (args && args->count && !cursor->args)) {
         pier_error_set(err, PIER_ENOMEM, "pier_db_cursor: out of memory");
     } else if (!pier__handle_open(&cursor->handle, db->handle.runner, close_handle)) {
         pier_error_set(err, PIER_ECLOSED, "pier_db_cursor: the runner is closed");
@@ -79,6 +81,7 @@ static const pier__op_class block_class = {
     .step = pier__db_op_step,
     .drop = drop_block,
     .fini = pier__db_op_fini,
+    .unstarted = pier__db_op_unstarted,
     .subject = pier__db_op_subject,
 };
 
@@ -198,19 +201,15 @@ pier_future *pier__cursor_close_op(pier_cursor *cursor)
     }
     if (pier__runner_forked(cursor->db->handle.runner)) {
         pier__cursor_unref(cursor);
-        return pier__op_null();
+        return pier__op_forked();
     }
-    pier__op *failed = NULL;
-    pier__db_op *op = pier__db_op_new(&close_class, PIER__CURSOR_CLOSE, cursor->db, &failed);
-    if (!op) {
-        return failed;
-    }
-    op->cursor = pier__cursor_ref(cursor);
     if (!pier__handle_leave(&cursor->handle)) {
-        return pier__op_refuse(&op->op, PIER_ECLOSED,
-                               "pier_cursor_close: it is being closed already");
+        return pier__op_null(); /* the runner is closing it */
     }
-    op->closes = true;
+    void *memory = cursor->closer;
+    cursor->closer = NULL;
+    pier__db_op *op = pier__db_op_init(memory, &close_class, PIER__CURSOR_CLOSE, cursor->db);
+    op->cursor = pier__cursor_ref(cursor);
     return &op->op;
 }
 

@@ -32,6 +32,7 @@ void pier__db_unref(pier_db *db)
             pier__conn_unref(db->conn);
         }
         pier__free(db->doom);
+        pier__free(db->closer);
         pthread_mutex_destroy(&db->lock);
         pier__free(db);
         db = parent;
@@ -41,7 +42,12 @@ void pier__db_unref(pier_db *db)
 pier_db *pier__db_new_scope(pier_db *parent, pier__db_kind kind)
 {
     pier_db *db = pier__calloc(1, sizeof *db);
-    if (db) {
+    void *closer = db ? pier__calloc(1, sizeof(pier__db_op)) : NULL;
+    if (!closer) {
+        pier__free(db);
+        db = NULL;
+    } else {
+        db->closer = closer;
         db->driver = parent->driver;
         db->handle.runner = parent->handle.runner;
         db->kind = kind;
@@ -108,10 +114,13 @@ static pier_db *new_root(pier_runner *runner, const char *url, const pier_db_opt
         return NULL;
     }
     pier_db *root = pier__calloc(1, driver->db_size);
-    if (!root) {
+    void *closer = root ? pier__calloc(1, sizeof(pier__db_op)) : NULL;
+    if (!closer) {
+        pier__free(root);
         pier_error_set(err, PIER_ENOMEM, "pier_db_open: out of memory");
         return NULL;
     }
+    root->closer = closer;
     root->driver = driver;
     root->handle.runner = runner;
     root->kind = PIER__DB_POOL;
@@ -141,7 +150,7 @@ static void drop_scope(pier__op *op)
     {                                                                                              \
         .name = function, .result = "pier_db *", .size = sizeof(pier__db_op),                      \
         .step = pier__db_op_step, .drop = drop_scope, .fini = pier__db_op_fini,                    \
-        .subject = pier__db_op_subject                                                             \
+        .unstarted = pier__db_op_unstarted, .subject = pier__db_op_subject                         \
     }
 
 static const pier__op_class open_class = SCOPE_CLASS("pier_db_open");
@@ -184,7 +193,7 @@ static void drop_block(pier__op *op)
     {                                                                                              \
         .name = function, .result = type, .size = sizeof(pier__db_op), .step = pier__db_op_step,   \
         .own = pier__db_op_own, .drop = dropper, .fini = pier__db_op_fini,                         \
-        .subject = pier__db_op_subject                                                             \
+        .unstarted = pier__db_op_unstarted, .subject = pier__db_op_subject                         \
     }
 
 static const pier__op_class execute_class = REQUEST_CLASS("pier_db_execute", "int64_t", NULL);
@@ -220,6 +229,7 @@ static pier_future *request_op(const pier__op_class *cls, pier__request request,
     }
     pier_error err;
     if (check_args(cls->name, sql, args, &err) < 0) {
+        pier__db_op_unstarted(&op->op, &err);
         pier__op_fail_with(&op->op, &err);
         return &op->op;
     }
@@ -371,17 +381,14 @@ pier_future *pier__db_close_op(pier_db *db)
         forget_forked(db);
         return pier__op_null();
     }
-    bool pool = db->kind == PIER__DB_POOL;
-    pier__op *failed = NULL;
-    pier__db_op *op =
-        pier__db_op_new(pool ? &close_pool_class : &close_scope_class, PIER__ROLLBACK, db, &failed);
-    if (!op) {
-        return failed; /* it stays in the runner's list, which will close it */
-    }
     if (!pier__handle_leave(&db->handle)) {
-        return pier__op_refuse(&op->op, PIER_ECLOSED, "pier_db_close: it is being closed already");
+        return pier__op_null(); /* the runner is closing it */
     }
-    op->closes = true;
+    bool pool = db->kind == PIER__DB_POOL;
+    void *memory = db->closer;
+    db->closer = NULL;
+    pier__db_op *op =
+        pier__db_op_init(memory, pool ? &close_pool_class : &close_scope_class, PIER__ROLLBACK, db);
     if (!pool) {
         pier__db_make_rollback(op);
     }

@@ -99,6 +99,7 @@ struct pier_db {
     pier_db *root;   /* itself for a pool */
     pier_db *parent; /* the scope that a lease or transaction was made from */
     atomic_int refs; /* scopes, connections and operations hold their scope */
+    void *closer;    /* memory for the operation that closes it, which must not fail */
 
     /* POOL */
     char *name; /* the URL without secrets, for messages */
@@ -164,6 +165,7 @@ struct pier__db_op {
 struct pier_cursor {
     pier__handle handle;
     atomic_int refs; /* the user's, and one for each operation on it */
+    void *closer;    /* memory for the operation that closes it, which must not fail */
     pier_db *db;     /* holds a reference */
     const pier__db_driver *driver;
     char *sql;
@@ -224,6 +226,10 @@ void pier__db_scope_closed(pier__db_op *op);
 /* db_op.c: a request as a cold operation on `db`, which it keeps alive. */
 pier__db_op *pier__db_op_new(const pier__op_class *cls, pier__request request, pier_db *db,
                              pier__op **failed);
+/* The request that closes a scope or a cursor, in memory set aside for it. */
+pier__db_op *pier__db_op_init(void *memory, const pier__op_class *cls, pier__request request,
+                              pier_db *db);
+void pier__db_op_unstarted(pier__op *op, const pier_error *err);
 void pier__db_op_step(pier__op *op, unsigned events);
 bool pier__db_op_own(pier__op *op);
 /* Has the request run SQL that lives as long as the operation. */

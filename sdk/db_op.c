@@ -22,17 +22,46 @@ static void take_turn(pier__db_op *op);
 static void run(pier__db_op *op);
 static void finish(pier__db_op *op);
 
+static void init(pier__db_op *op, pier__request request, pier_db *db)
+{
+    op->request = request;
+    op->db = pier__db_ref(db);
+    op->ticket.op = &op->op;
+    op->turn.op = &op->op;
+}
+
 pier__db_op *pier__db_op_new(const pier__op_class *cls, pier__request request, pier_db *db,
                              pier__op **failed)
 {
     pier__db_op *op = pier__op_new(cls, db->handle.runner, failed);
     if (op) {
-        op->request = request;
-        op->db = pier__db_ref(db);
-        op->ticket.op = &op->op;
-        op->turn.op = &op->op;
+        init(op, request, db);
+    } else if (*failed == pier__op_nomem() && db->kind == PIER__DB_TX) {
+        pier_error err;
+        pier_error_set(&err, PIER_ENOMEM, "%s: out of memory", cls->name);
+        pier__db_doom(db, &err);
     }
     return op;
+}
+
+pier__db_op *pier__db_op_init(void *memory, const pier__op_class *cls, pier__request request,
+                              pier_db *db)
+{
+    pier__db_op *op = memory;
+    pier__op_init(&op->op, cls, db->handle.runner);
+    init(op, request, db);
+    op->closes = true;
+    return op;
+}
+
+/* A statement that never ran dooms its transaction as one that failed: commit must not succeed
+ * without it. */
+void pier__db_op_unstarted(pier__op *base, const pier_error *err)
+{
+    pier__db_op *op = (pier__db_op *)base;
+    if (op->db->kind == PIER__DB_TX && !op->closes) {
+        pier__db_doom(op->db, err);
+    }
 }
 
 bool pier__db_op_own(pier__op *base)
@@ -456,13 +485,13 @@ void pier__db_op_failed(pier__db_op *op, const pier_error *err)
     if (op->phase == OPEN) {
         op->conn->dead = true;
     }
-    bool sent = op->phase == RUN && !op->refused;
-    if (sent && op->request == PIER__ROLLBACK) {
+    bool running = op->phase == RUN && !op->refused;
+    if (running && op->request == PIER__ROLLBACK) {
         op->conn->dead = true;
         pier__db_mark_ended(op->db);
-    } else if (sent && op->db->kind == PIER__DB_TX) {
+    } else if (op->db->kind == PIER__DB_TX && !op->refused && !op->closes) {
         /* A commit that failed has ended the transaction, where the database says so. */
-        if (op->request == PIER__COMMIT && op->db->depth == 0 &&
+        if (running && op->request == PIER__COMMIT && op->db->depth == 0 &&
             (op->conn->dead || !op->conn->in_tx)) {
             pier__db_mark_ended(op->db);
         }
@@ -489,6 +518,14 @@ static bool start_cleaning(pier__db_op *op)
     if (op->cleaning || !op->conn || !op->borrowed || op->conn->dead || !op->conn->in_tx ||
         !op->has_turn || keeps_connection(op)) {
         return false;
+    }
+    if (!op->failed) {
+        pier_error err;
+        pier_error_set(&err, PIER_EINVAL,
+                       "%s: the statement has left a transaction open on a pooled connection; it "
+                       "was rolled back: use pier_db_begin, or a lease",
+                       op->op.cls->name);
+        keep_failure(op, &err);
     }
     op->cleaning = true;
     op->phase = RUN;

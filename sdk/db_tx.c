@@ -145,6 +145,7 @@ static const pier__op_class commit_class = {
     .size = sizeof(pier__db_op),
     .step = pier__db_op_step,
     .fini = pier__db_op_fini,
+    .unstarted = pier__db_op_unstarted,
     .subject = pier__db_op_subject,
 };
 

@@ -124,6 +124,6 @@ const char *pier_status_name(int status)
         "PIER_ECONSTRAINT",  "PIER_ESERIALIZATION", "PIER_ETYPE",    "PIER_ERANGE",
         "PIER_EHTTP_STATUS", "PIER_EPROTOCOL",      "PIER_EIO",      "PIER_EUSER",
     };
-    int index = -status;
-    return index >= 0 && index < (int)(sizeof names / sizeof *names) ? names[index] : "PIER_?";
+    bool known = status <= 0 && status > -(int)(sizeof names / sizeof *names);
+    return known ? names[-status] : "PIER_?";
 }

@@ -16,29 +16,23 @@
 /* How long the end of a lane waits for the job that runs, before it leaves the thread alone. */
 enum { END_TIMEOUT_MS = 10000 };
 
-struct job {
-    struct job *next;
-    pier__op *op; /* holds a reference */
-};
-
 struct pier_lane {
     pier__handle handle;
     pier_runner *runner;
     char name[16];
     atomic_int refs;
     pthread_mutex_t lock;
-    pthread_cond_t wake;
     atomic_uint ended; /* the thread has done its last job */
     /* Guarded by lock. */
     pthread_t thread;
     bool started, ending;
-    struct job *head, **tail;
+    pier__parker *idle;     /* of the thread, while it waits for a job */
+    pier__op *head, **tail; /* each holds a reference */
 };
 
 static void unref_lane(pier_lane *lane)
 {
     if (atomic_fetch_sub(&lane->refs, 1) == 1) {
-        pthread_cond_destroy(&lane->wake);
         pthread_mutex_destroy(&lane->lock);
         pier__free(lane);
     }
@@ -52,43 +46,55 @@ pier_lane *pier__lane_new(pier_runner *runner, const char *name)
         snprintf(lane->name, sizeof lane->name, "%s", name ? name : "pier-lane");
         atomic_init(&lane->refs, 1);
         pthread_mutex_init(&lane->lock, NULL);
-        pthread_cond_init(&lane->wake, NULL);
         lane->tail = &lane->head;
     }
     return lane;
 }
 
-/* Waits for a job; NULL when the lane ends and none is left. */
-static struct job *next_job(pier_lane *lane)
+/* The next job; NULL: there is none. `*ending`: none will come. */
+static pier__op *next_job(pier_lane *lane, pier__parker *parker, bool *ending)
 {
     pthread_mutex_lock(&lane->lock);
-    while (!lane->head && !lane->ending) {
-        pthread_cond_wait(&lane->wake, &lane->lock);
-    }
-    struct job *job = lane->head;
-    if (job) {
-        lane->head = job->next;
+    pier__op *op = lane->head;
+    if (op) {
+        lane->head = op->lane_next;
         if (!lane->head) {
             lane->tail = &lane->head;
         }
     }
+    lane->idle = op ? NULL : parker;
+    *ending = lane->ending;
     pthread_mutex_unlock(&lane->lock);
-    return job;
+    return op;
+}
+
+static void do_job(pier__op *op)
+{
+    struct pier__working working = {.op = op};
+    pier__here.working = &working;
+    op->wait.work(op);
+    pier__here.working = NULL;
+    pier__op_mail(op, PIER__WORKED);
+    pier__op_unref(op);
 }
 
 static void *run(void *arg)
 {
     pier_lane *lane = arg;
     pier__here.lane = lane;
-    for (struct job *job; (job = next_job(lane));) {
-        pier__op *op = job->op;
-        pier__free(job);
-        struct pier__working working = {.op = op};
-        pier__here.working = &working;
-        op->wait.work(op);
-        pier__here.working = NULL;
-        pier__op_mail(op, PIER__WORKED);
-        pier__op_unref(op);
+    pier__parker *parker = pier__parker_self();
+    for (bool ending = false;;) {
+        pier__op *op = next_job(lane, parker, &ending);
+        if (op) {
+            do_job(op);
+        } else if (ending) {
+            break;
+        } else if (parker) {
+            pier__park(parker, 0);
+        } else {
+            /* No memory for a parker: looks again when a second is over, or is asked to. */
+            pier__word_wait(&lane->ended, 0, 0);
+        }
     }
     atomic_store(&lane->ended, 1);
     pier__word_wake(&lane->ended);
@@ -96,14 +102,16 @@ static void *run(void *arg)
     return NULL;
 }
 
+/* Under the lock: who is to be woken once it has been released. */
+static pier__parker *take_idle(pier_lane *lane)
+{
+    pier__parker *parker = lane->idle;
+    lane->idle = NULL;
+    return parker;
+}
+
 bool pier__lane_post(pier_lane *lane, pier__op *op)
 {
-    struct job *job = pier__malloc(sizeof *job);
-    if (!job) {
-        return false;
-    }
-    job->next = NULL;
-    job->op = pier__op_ref(op);
     pthread_mutex_lock(&lane->lock);
     if (!lane->started) {
         atomic_fetch_add(&lane->refs, 1);
@@ -113,28 +121,27 @@ bool pier__lane_post(pier_lane *lane, pier__op *op)
         }
     }
     bool posted = lane->started && !lane->ending;
+    pier__parker *idle = NULL;
     if (posted) {
-        *lane->tail = job;
-        lane->tail = &job->next;
-        pthread_cond_signal(&lane->wake);
+        op->lane_next = NULL;
+        *lane->tail = pier__op_ref(op);
+        lane->tail = &op->lane_next;
+        idle = take_idle(lane);
     }
     pthread_mutex_unlock(&lane->lock);
-    if (!posted) {
-        pier__op_unref(op);
-        pier__free(job);
-    }
+    pier__unpark(idle);
     return posted;
 }
 
 bool pier__lane_unpost(pier_lane *lane, pier__op *op)
 {
-    struct job *found = NULL;
+    bool found = false;
     pthread_mutex_lock(&lane->lock);
-    for (struct job **at = &lane->head; *at; at = &(*at)->next) {
-        if ((*at)->op == op) {
-            found = *at;
-            *at = found->next;
-            if (lane->tail == &found->next) {
+    for (pier__op **at = &lane->head; *at; at = &(*at)->lane_next) {
+        if (*at == op) {
+            found = true;
+            *at = op->lane_next;
+            if (lane->tail == &op->lane_next) {
                 lane->tail = at;
             }
             break;
@@ -142,10 +149,9 @@ bool pier__lane_unpost(pier_lane *lane, pier__op *op)
     }
     pthread_mutex_unlock(&lane->lock);
     if (found) {
-        pier__free(found);
         pier__op_unref(op);
     }
-    return found != NULL;
+    return found;
 }
 
 bool pier__lane_is_here(const pier_lane *lane)
@@ -160,8 +166,9 @@ static void end_lane(pier_lane *lane, bool wait)
     lane->ending = true;
     bool started = lane->started;
     pthread_t thread = lane->thread;
-    pthread_cond_signal(&lane->wake);
+    pier__parker *idle = take_idle(lane);
     pthread_mutex_unlock(&lane->lock);
+    pier__unpark(idle);
     if (started) {
         int64_t until = pier__deadline(END_TIMEOUT_MS, 0);
         while (wait && !atomic_load(&lane->ended) && pier__now() < until) {

@@ -288,9 +288,7 @@ static void on_mail(pier__post *post)
         }
         int status = events & PIER__START ? pier__op_interrupted(op) : 0;
         if (status) {
-            op->cancelled = status;
-            op->doing = "starting";
-            pier__op_fail_cancelled(op);
+            pier__op_fail_unstarted(op, status);
             finish(op);
         } else if (mail & PIER__MAIL_ADOPT && !events) {
             pier__loop_adopt(op);
@@ -332,9 +330,7 @@ void pier__loop_start_on_loop(pier__op *op)
     pier__op_ref(op);
     int status = pier__op_interrupted(op);
     if (status) {
-        op->cancelled = status;
-        op->doing = "starting";
-        pier__op_fail_cancelled(op);
+        pier__op_fail_unstarted(op, status);
         finish(op);
     } else {
         pier__loop_step_on_loop(op, PIER__START);

@@ -42,6 +42,11 @@ pier__op *pier__op_null(void)
     return &null_handle;
 }
 
+pier__op *pier__op_forked(void)
+{
+    return &forked;
+}
+
 pier__op *pier__op_nomem(void)
 {
     return &no_memory;
@@ -61,17 +66,22 @@ void *pier__op_new(const pier__op_class *cls, pier_runner *runner, pier__op **fa
         return NULL;
     }
     pier__op *op = pier__calloc(1, cls->size);
-    if (!op) {
+    if (op) {
+        pier__op_init(op, cls, runner);
+    } else {
         *failed = &no_memory;
-        return NULL;
     }
+    return op;
+}
+
+void pier__op_init(pier__op *op, const pier__op_class *cls, pier_runner *runner)
+{
     op->cls = cls;
     op->runner = runner;
     atomic_init(&op->refs, 1);
     op->wait.fd = -1;
     pier__op_init_post(op);
     op->lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-    return op;
 }
 
 pier__op *pier__op_ref(pier__op *op)
@@ -185,6 +195,18 @@ void pier__op_fail_cancelled(pier__op *op)
     pier__op_fail_with(op, &err);
 }
 
+void pier__op_fail_unstarted(pier__op *op, int status)
+{
+    pier_error err;
+    op->cancelled = status;
+    op->doing = "starting";
+    pier__op_cancelled_error(op, &err);
+    if (op->cls->unstarted) {
+        op->cls->unstarted(op, &err);
+    }
+    pier__op_fail_with(op, &err);
+}
+
 pier__op *pier__op_refuse(pier__op *op, int status, const char *format, ...)
 {
     pier_error err;
@@ -192,6 +214,9 @@ pier__op *pier__op_refuse(pier__op *op, int status, const char *format, ...)
     va_start(list, format);
     pier__error_setv(&err, status, format, list);
     va_end(list);
+    if (op->cls->unstarted) {
+        op->cls->unstarted(op, &err);
+    }
     pier__op_fail_with(op, &err);
     return op;
 }

@@ -89,6 +89,8 @@ struct pier__op_class {
     void (*drop)(pier__op *op);
     /* Frees what the operation holds, but not itself. NULL: nothing. */
     void (*fini)(pier__op *op);
+    /* It is about to fail with `err` without having been stepped at all. NULL: nothing to do. */
+    void (*unstarted)(pier__op *op, const pier_error *err);
     /* PIER__WAIT_BLOCK: blocks the calling thread for `timeout_ms` at most (never negative), or
      * until something that wait is for has happened, or until `unblock`. */
     void (*block)(pier__op *op, int timeout_ms);
@@ -127,9 +129,10 @@ struct pier_future {
     int64_t deadline;     /* of its scope */
     int cancelled;        /* the status that PIER__CANCEL came with */
     bool on_loop;
-    bool owns;    /* `own` has been called */
-    bool working; /* wait.work is queued on, or run by, a lane */
-    bool taken;   /* `_finish` or free took the user's reference */
+    bool owns;           /* `own` has been called */
+    bool working;        /* wait.work is queued on, or run by, a lane */
+    pier__op *lane_next; /* guarded by that lane's lock */
+    bool taken;          /* `_finish` or free took the user's reference */
     pier__wait wait;
     const char *doing;             /* a constant: "waiting for a connection"; for messages */
     const void *holder;            /* the thread or task that blocks in it; NULL: nobody does */
@@ -175,9 +178,14 @@ enum { PIER__SETTLED = 1 };
  * set and the return is NULL; hand `*failed` to the caller.
  */
 void *pier__op_new(const pier__op_class *cls, pier_runner *runner, pier__op **failed);
+/* The same in zeroed memory of pier__malloc that was set aside, for what must not fail: closing.
+ * The operation owns the memory from now on. */
+void pier__op_init(pier__op *op, const pier__op_class *cls, pier_runner *runner);
 
 /* A constant that has failed because its handle was NULL; `_finish` keeps the error before it. */
 pier__op *pier__op_null(void);
+/* A constant that has failed because this is a forked child. */
+pier__op *pier__op_forked(void);
 /* A constant that has failed for want of memory. */
 pier__op *pier__op_nomem(void);
 /* Fails a cold operation that need not be run: `return pier__op_refuse(op, PIER_EINVAL, ...)`. */
@@ -196,6 +204,8 @@ void pier__op_fail_with(pier__op *op, const pier_error *err);
 /* Settles as cancelled (op->cancelled): the deadline passed, a scope was cancelled, ... while
  * op->doing. */
 void pier__op_fail_cancelled(pier__op *op);
+/* The same before its first step. */
+void pier__op_fail_unstarted(pier__op *op, int status);
 /* Writes the error that pier__op_fail_cancelled would settle with. */
 void pier__op_cancelled_error(const pier__op *op, pier_error *err);
 

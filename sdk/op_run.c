@@ -210,7 +210,6 @@ static pier_future *run_here(pier__op *op, pier_error *err)
 {
     op->parker = pier__parker_self();
     if (!op->parker) {
-        op->status = PIER_ENOMEM;
         return pier__op_refuse(op, PIER_ENOMEM, "%s: out of memory", op->cls->name);
     }
     op->holder = pier__pool_holder();
@@ -222,10 +221,9 @@ static pier_future *run_here(pier__op *op, pier_error *err)
     /* Close first changes the state, then waits for this count to fall to 0. */
     atomic_fetch_add(&runner->threads, 1);
     bool settled = true;
-    op->cancelled = pier__op_interrupted(op);
-    if (op->cancelled) {
-        op->doing = "starting";
-        pier__op_fail_cancelled(op);
+    int status = pier__op_interrupted(op);
+    if (status) {
+        pier__op_fail_unstarted(op, status);
     } else {
         settled = step_here(op, err);
     }

@@ -13,9 +13,9 @@ typedef struct pier__turn_waiter {
 } pier__turn_waiter;
 
 typedef struct pier__turn {
-    /* The operation that has it, which lives at least until it has given it back, and the lowest bit
-     * while somebody waits. Without waiters it is taken and given by one instruction each; the bit
-     * is set and cleared under the lock. */
+    /* The operation that has it, which lives at least until it has given it back, and the lowest
+     * bit while somebody waits. Without waiters it is taken and given by one instruction each; the
+     * bit is set and cleared under the lock. */
     atomic_uintptr_t owner;
     pthread_mutex_t lock;
     /* Guarded by lock. */

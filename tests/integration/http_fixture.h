@@ -70,7 +70,7 @@ static __attribute__((unused)) int close_session(void **state)
 
 /* ---- Three faces -------------------------------------------------------------------------- */
 
-typedef enum face { BLOCKING, ASYNC, TASK, FACES } face;
+typedef enum face_kind { BLOCKING, ASYNC, TASK, FACES } face_kind;
 
 struct call {
     pier_http *http;
@@ -88,7 +88,7 @@ static int call_in_task(pier_task *self, void *arg, pier_error *err)
 }
 
 static __attribute__((unused)) pier_response *
-request_of(pier_http *session, face face, const char *method, const char *url,
+request_of(pier_http *session, face_kind face, const char *method, const char *url,
            const pier_request_options *options, pier_error *err)
 {
     if (face == BLOCKING) {
@@ -103,7 +103,7 @@ request_of(pier_http *session, face face, const char *method, const char *url,
     return call.response;
 }
 
-static __attribute__((unused)) pier_response *request(face face, const char *method,
+static __attribute__((unused)) pier_response *request(face_kind face, const char *method,
                                                       const char *url,
                                                       const pier_request_options *options,
                                                       pier_error *err)

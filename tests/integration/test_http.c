@@ -6,7 +6,7 @@
 static void test_get__gives_status_headers_and_body(void **state)
 {
     (void)state;
-    for (face face = 0; face < FACES; face++) {
+    for (face_kind face = 0; face < FACES; face++) {
         pier_error err = {0};
         pier_response *response = request(face, "GET", "/bytes/1000", NULL, &err);
         assert_ok(response, err);
@@ -26,7 +26,7 @@ static void test_get__gives_status_headers_and_body(void **state)
 static void test_get__sends_headers_and_query(void **state)
 {
     (void)state;
-    for (face face = 0; face < FACES; face++) {
+    for (face_kind face = 0; face < FACES; face++) {
         pier_error err = {0};
         pier_response *response =
             request(face, "GET", "/get?x=1",
@@ -71,7 +71,7 @@ static void test_session__headers_are_sent_and_replaced(void **state)
 static void test_post__sends_json(void **state)
 {
     (void)state;
-    for (face face = 0; face < FACES; face++) {
+    for (face_kind face = 0; face < FACES; face++) {
         pier_error err = {0};
         pier_response *response =
             request(face, "POST", "/post", PIER_REQUEST_OPTIONS(.json = "{\"a\":1}"), &err);
@@ -94,7 +94,7 @@ static void test_post__sends_bytes_of_any_size_and_value(void **state)
     for (int i = 0; i < SIZE; i++) {
         body[i] = (char)(i * 7);
     }
-    for (face face = 0; face < FACES; face++) {
+    for (face_kind face = 0; face < FACES; face++) {
         pier_error err = {0};
         size_t size;
         pier_response *response = request(
@@ -181,7 +181,7 @@ static void test_request__sends_the_user_of_the_url_and_shows_none(void **state)
 static void assert_refused(const char *method, const char *url,
                            const pier_request_options *options)
 {
-    for (face face = 0; face < FACES; face++) {
+    for (face_kind face = 0; face < FACES; face++) {
         pier_error err = {0};
         assert_null(request(face, method, url, options, &err));
         assert_int_equal(err.status, PIER_EINVAL);
@@ -258,7 +258,7 @@ static void test_null__passes_through_with_the_first_error(void **state)
 static void test_status__of_400_and_more_is_a_failure(void **state)
 {
     (void)state;
-    for (face face = 0; face < FACES; face++) {
+    for (face_kind face = 0; face < FACES; face++) {
         pier_error err = {0};
         assert_null(request(face, "GET", "/status/404?key=secret", NULL, &err));
         assert_int_equal(err.status, PIER_EHTTP_STATUS);
@@ -294,7 +294,7 @@ static void test_status__failure_keeps_the_connection(void **state)
 static void test_redirect__is_followed_with_the_url_that_answered(void **state)
 {
     (void)state;
-    for (face face = 0; face < FACES; face++) {
+    for (face_kind face = 0; face < FACES; face++) {
         pier_error err = {0};
         pier_response *response = request(face, "GET", "/redirect/3", NULL, &err);
         assert_ok(response, err);
@@ -307,7 +307,7 @@ static void test_redirect__is_followed_with_the_url_that_answered(void **state)
 static void test_redirect__ends_after_ten(void **state)
 {
     (void)state;
-    for (face face = 0; face < FACES; face++) {
+    for (face_kind face = 0; face < FACES; face++) {
         pier_error err = {0};
         pier_response *response = request(face, "GET", "/redirect/10", NULL, &err);
         assert_ok(response, err);
@@ -388,7 +388,7 @@ static void test_redirect__leads_to_http_only(void **state)
 static void test_body__is_decoded(void **state)
 {
     (void)state;
-    for (face face = 0; face < FACES; face++) {
+    for (face_kind face = 0; face < FACES; face++) {
         pier_error err = {0};
         pier_response *response = request(face, "GET", "/gzip", NULL, &err);
         assert_ok(response, err);
@@ -405,7 +405,7 @@ static void test_body__has_a_bound_that_counts_decoded_bytes(void **state)
 {
     (void)state;
     static const char *const urls[] = {"/bytes/2000", "/gzip?size=100000000", "/lines/1000"};
-    for (face face = 0; face < FACES; face++) {
+    for (face_kind face = 0; face < FACES; face++) {
         for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
             pier_error err = {0};
             assert_null(
@@ -424,7 +424,7 @@ static void test_body__has_a_bound_that_counts_decoded_bytes(void **state)
 static void test_body__ends_with_the_connection_where_nothing_else_says_so(void **state)
 {
     (void)state;
-    for (face face = 0; face < FACES; face++) {
+    for (face_kind face = 0; face < FACES; face++) {
         pier_error err = {0};
         pier_response *response = request(face, "GET", "/no-length", NULL, &err);
         assert_ok(response, err);
@@ -437,7 +437,7 @@ static void test_body__cut_short_is_a_failure(void **state)
 {
     (void)state;
     static const char *const urls[] = {"/close-early?n=1000", "/close-chunked", "/garbage"};
-    for (face face = 0; face < FACES; face++) {
+    for (face_kind face = 0; face < FACES; face++) {
         for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
             pier_error err = {0};
             assert_null(request(face, "GET", urls[i], NULL, &err));
@@ -454,7 +454,7 @@ static void test_body__of_a_mebibyte_is_whole(void **state)
 {
     (void)state;
     for (int i = 0; i < 3; i++) {
-        for (face face = 0; face < FACES; face++) {
+        for (face_kind face = 0; face < FACES; face++) {
             pier_error err = {0};
             size_t size;
             pier_response *response = request(face, "GET", "/bytes/5000000", NULL, &err);
@@ -475,7 +475,7 @@ static void test_connection__is_used_again(void **state)
 {
     (void)state;
     char url[100];
-    for (face face = 0; face < FACES; face++) {
+    for (face_kind face = 0; face < FACES; face++) {
         struct support_proxy *proxy = support_proxy_start(servers.port);
         snprintf(url, sizeof url, "http://127.0.0.1:%d/get", support_proxy_port(proxy));
         for (int i = 0; i < 20; i++) {
@@ -493,7 +493,7 @@ static void test_connection__that_died_is_replaced(void **state)
 {
     (void)state;
     char url[100];
-    for (face face = 0; face < FACES; face++) {
+    for (face_kind face = 0; face < FACES; face++) {
         struct support_proxy *proxy = support_proxy_start(servers.port);
         snprintf(url, sizeof url, "http://127.0.0.1:%d/get", support_proxy_port(proxy));
         for (int i = 0; i < 3; i++) {
@@ -513,7 +513,7 @@ static void test_connection__refused_is_reported(void **state)
     (void)state;
     char url[100];
     snprintf(url, sizeof url, "http://127.0.0.1:%d/get", support_port_free());
-    for (face face = 0; face < FACES; face++) {
+    for (face_kind face = 0; face < FACES; face++) {
         pier_error err = {0};
         assert_null(request(face, "GET", url, NULL, &err));
         assert_int_equal(err.status, PIER_ECONNECT);
@@ -525,7 +525,7 @@ static void test_connection__refused_is_reported(void **state)
 static void test_connection__reset_is_reported(void **state)
 {
     (void)state;
-    for (face face = 0; face < FACES; face++) {
+    for (face_kind face = 0; face < FACES; face++) {
         pier_error err = {0};
         assert_null(request(face, "GET", "/reset", NULL, &err));
         assert_int_equal(err.status, PIER_EPROTOCOL);
@@ -538,7 +538,7 @@ static void test_name__is_looked_up_and_one_that_does_not_exist_reported(void **
     (void)state;
     char url[100];
     snprintf(url, sizeof url, "http://localhost:%d/get", servers.port);
-    for (face face = 0; face < FACES; face++) {
+    for (face_kind face = 0; face < FACES; face++) {
         pier_error err = {0};
         pier_response *response = request(face, "GET", url, NULL, &err);
         assert_ok(response, err);
@@ -556,8 +556,8 @@ static void test_name__is_looked_up_and_one_that_does_not_exist_reported(void **
 static void test_post__is_not_sent_twice(void **state)
 {
     (void)state;
-    char url[100], count[100];
-    for (face face = 0; face < FACES; face++) {
+    char url[160], count[100];
+    for (face_kind face = 0; face < FACES; face++) {
         struct support_proxy *proxy = support_proxy_start(servers.port);
         snprintf(count, sizeof count, "/count/posts-%d", face);
         snprintf(url, sizeof url, "http://127.0.0.1:%d%s", support_proxy_port(proxy), count);

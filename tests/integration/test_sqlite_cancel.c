@@ -190,6 +190,35 @@ static int endless_in_task(pier_task *self, void *arg, pier_error *err)
     return (int)pier_db_execute(((struct fixture *)arg)->db, endless_insert, NULL, err);
 }
 
+static void test_cancel__before_a_statement_starts_dooms_its_transaction(void **state)
+{
+    struct fixture *f = *state;
+    int64_t before = number_of(f->db, "select count(*) from t");
+    pier_db *tx = pier_db_begin(f->db, NULL, &f->err);
+    assert_ok(&f->err);
+    pier_scope *scope = pier_scope_open(f->runner, NULL, &f->err);
+    pier_scope_cancel(scope);
+    assert_true(pier_db_execute(tx, "insert into t values (1, 'x')", NULL, &f->err) < 0);
+    pier_scope_close(scope);
+    assert_error(&f->err, PIER_ECANCELLED, "while starting");
+    assert_true(pier_db_commit(tx, &f->err) < 0);
+    assert_error(&f->err, PIER_ECANCELLED, "pier_db_execute");
+    pier_db_close(tx);
+    assert_int_equal(number_of(f->db, "select count(*) from t"), before);
+}
+
+static void test_arguments__that_cannot_be_bound_doom_the_transaction(void **state)
+{
+    struct fixture *f = *state;
+    pier_db *tx = pier_db_begin(f->db, NULL, &f->err);
+    assert_true(pier_db_execute(tx, "insert into t values ($1, 'x')",
+                                PIER_ARGS(pier_uint64(UINT64_MAX)), &f->err) < 0);
+    assert_error(&f->err, PIER_EINVAL, "bind it as text");
+    assert_true(pier_db_commit(tx, &f->err) < 0);
+    assert_error(&f->err, PIER_EINVAL, "bind it as text");
+    pier_db_close(tx);
+}
+
 static void test_cancel__of_a_task_ends_its_statement(void **state)
 {
     struct fixture *f = *state;
@@ -357,6 +386,8 @@ int main(void)
         TEST(test_cancel__of_a_future_ends_its_statement),
         TEST(test_cancel__of_a_future_that_waits_for_the_only_connection),
         TEST(test_close__of_the_runner_ends_what_runs),
+        TEST(test_cancel__before_a_statement_starts_dooms_its_transaction),
+        TEST(test_arguments__that_cannot_be_bound_doom_the_transaction),
         TEST(test_cancel__of_a_task_ends_its_statement),
         TEST(test_busy__waits_until_the_lock_is_free),
         TEST(test_busy__gives_up_after_its_timeout),

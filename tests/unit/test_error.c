@@ -147,13 +147,13 @@ static void test_status_name__knows_each_status(void **state)
 
 struct old_options {
     size_t struct_size;
-    int a;
+    int64_t a;
 };
 
 struct options {
     size_t struct_size;
-    int a;
-    int b;
+    int64_t a;
+    int64_t b;
 };
 
 struct new_options {
