@@ -26,6 +26,10 @@ void pier__db_unref(pier_db *db)
         if (db->kind == PIER__DB_POOL) {
             db->driver->db_fini(db);
             pier__pool_fini(&db->pool);
+            if (db->readers) {
+                pier__pool_fini(db->readers);
+                pier__free(db->readers);
+            }
             pier__free(db->name);
         }
         if (db->conn) {
@@ -53,6 +57,7 @@ pier_db *pier__db_new_scope(pier_db *parent, pier__db_kind kind)
         db->kind = kind;
         db->root = parent->root;
         db->parent = pier__db_ref(parent);
+        db->read_only = parent->read_only;
         atomic_init(&db->refs, 1);
         pthread_mutex_init(&db->lock, NULL);
     }
@@ -101,6 +106,16 @@ static int read_settings(pier__db_settings *settings, const pier_db_options *opt
     return 0;
 }
 
+static int make_readers(pier_db *root, pier_error *err)
+{
+    root->readers = pier__malloc(sizeof *root->readers);
+    if (!root->readers) {
+        return pier_error_set(err, PIER_ENOMEM, "pier_db_open: out of memory");
+    }
+    pier__pool_init(root->readers, "reader", root->settings.readers);
+    return 0;
+}
+
 /* A root that is not entered in the runner's list yet. */
 static pier_db *new_root(pier_runner *runner, const char *url, const pier_db_options *options,
                          pier_error *err)
@@ -130,6 +145,9 @@ static pier_db *new_root(pier_runner *runner, const char *url, const pier_db_opt
     pthread_mutex_init(&root->lock, NULL);
     int status = driver->db_init(root, url, err);
     pier__pool_init(&root->pool, "connection", root->settings.pool_max);
+    if (status >= 0 && root->settings.readers) {
+        status = make_readers(root, err);
+    }
     if (status < 0) {
         pier__db_unref(root);
         return NULL;
@@ -314,6 +332,16 @@ pier_future *pier__db_begin_op(pier_db *db, const pier_tx_options *options)
         pier__op_fail_with(future, &err);
         return future;
     }
+    if (read.lock < 0 || read.lock > PIER_TX_EXCLUSIVE || (read.lock && read.read_only)) {
+        return pier__op_refuse(future, PIER_EINVAL,
+                               "pier_db_begin: lock is %d; it is a pier_tx_lock, and has no use "
+                               "beside read_only",
+                               read.lock);
+    }
+    op->reads = read.read_only;
+    if (db->kind != PIER__DB_TX) {
+        op->made->read_only = read.read_only;
+    }
     if (db->kind == PIER__DB_TX) {
         op->made->depth = db->depth + 1;
         snprintf(op->sql_buffer, sizeof op->sql_buffer, "savepoint pier_%d", op->made->depth);
@@ -324,17 +352,42 @@ pier_future *pier__db_begin_op(pier_db *db, const pier_tx_options *options)
     return future;
 }
 
+void pier_db_stats(pier_db *db, pier_pool_stats *stats)
+{
+    memset(stats, 0, sizeof *stats);
+    if (db) {
+        pier__pool_add_stats(&db->root->pool, stats);
+        if (db->root->readers) {
+            pier__pool_add_stats(db->root->readers, stats);
+        }
+    }
+}
+
 /* ---- Closing ------------------------------------------------------------------------------ */
+
+static void end_pool(pier__pool *pool)
+{
+    for (pier__pooled *idle = pier__pool_close(pool); idle;) {
+        pier__pooled *next = idle->next;
+        pier__conn_end((pier__conn *)idle);
+        idle = next;
+    }
+}
+
+/* The readers first: the last one that closes a SQLite file should be able to tidy up. */
+static void end_pools(pier_db *root)
+{
+    if (root->readers) {
+        end_pool(root->readers);
+    }
+    end_pool(&root->pool);
+}
 
 static void close_pool_step(pier__op *op, unsigned events)
 {
     pier_db *root = ((pier__db_op *)op)->db;
     (void)events;
-    for (pier__pooled *idle = pier__pool_close(&root->pool); idle;) {
-        pier__pooled *next = idle->next;
-        pier__conn_end((pier__conn *)idle);
-        idle = next;
-    }
+    end_pools(root);
     pier__db_unref(root); /* the user's */
     pier__op_succeed_int(op, 0);
 }
@@ -363,11 +416,7 @@ static const pier__op_class close_scope_class = {
 static void forget_forked(pier_db *db)
 {
     if (db->kind == PIER__DB_POOL) {
-        for (pier__pooled *idle = pier__pool_close(&db->pool); idle;) {
-            pier__pooled *next = idle->next;
-            pier__conn_end((pier__conn *)idle);
-            idle = next;
-        }
+        end_pools(db);
     }
     pier__db_unref(db);
 }

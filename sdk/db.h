@@ -37,6 +37,7 @@ typedef enum pier__request {
 struct pier__conn {
     pier__pooled pooled; /* first */
     pier_db *db;         /* the pool's root */
+    pier__pool *pool;    /* the root's `pool` or its `readers` */
     pier__turn turn;
     pier__watch *watch; /* while the loop watches its socket between operations */
     atomic_int refs;    /* of the memory alone: its pool's, and each scope's on it */
@@ -50,6 +51,7 @@ struct pier__conn {
 /* Options as the driver sees them: defaults filled in. */
 typedef struct pier__db_settings {
     int pool_max;
+    int readers; /* driver: connections that only read, beside those of the pool */
     int64_t acquire_timeout_ms, connect_timeout_ms;
 } pier__db_settings;
 
@@ -59,7 +61,7 @@ struct pier__db_driver {
     size_t conn_size;           /* of its struct that begins with a pier__conn */
     size_t cursor_size;         /* of its struct that begins with a pier_cursor */
 
-    /* Reads the URL into the root; may lower settings->pool_max. 0 or a status. */
+    /* Reads the URL into the root; may change settings->pool_max and readers. 0 or a status. */
     int (*db_init)(pier_db *root, const char *url, pier_error *err);
     void (*db_fini)(pier_db *root);
 
@@ -83,10 +85,14 @@ struct pier__db_driver {
     struct pier_lane *(*conn_lane)(pier__conn *conn);
 
     const char *(*begin_sql)(const pier_tx_options *options); /* a constant; never NULL */
+    /* Where there are readers: may this request, on the pool, be tried on one? A guess. Should the
+     * driver find out there that it may not, it calls pier__db_op_move. */
+    bool (*reads)(const pier__db_op *op);
     /* Memory only. CURSOR_CLOSE may not have run (no connection could be had): what the cursor has
      * open on one must then be left to that connection. Any thread. */
     void (*cursor_fini)(pier_cursor *cursor);
-    /* A cursor on the pool keeps its connection from its first block until it has ended. */
+    /* A cursor on the pool keeps its connection from its first block until it has ended. On a
+     * reader it always does: the reader sees an old state of the database until then. */
     bool cursor_keeps_conn;
 };
 
@@ -105,11 +111,13 @@ struct pier_db {
     char *name; /* the URL without secrets, for messages */
     pier__db_settings settings;
     pier__pool pool;
+    pier__pool *readers; /* NULL: there are none */
 
     /* LEASE and TX: shared with the parent where the parent is one of them. */
     pier__conn *conn;
     bool owns_conn; /* gives it back when it is closed */
     int depth;      /* of savepoints; 0 is the transaction itself */
+    bool read_only; /* TX: it was begun so */
 
     /* TX; guarded by lock. */
     pthread_mutex_t lock;
@@ -144,6 +152,9 @@ struct pier__db_op {
 
     /* sdk/db_op.c */
     int phase;
+    pier__pool *pool; /* that it has asked for a connection */
+    bool reads;       /* it goes to a reader where there is one */
+    bool moved;       /* it has been to a reader and must not go there again */
     pier__ticket ticket;
     pier__turn_waiter turn, cursor_turn;
     bool has_turn, has_cursor_turn;
@@ -174,6 +185,7 @@ struct pier_cursor {
     /* Whoever has the turn. */
     pier__conn *conn; /* while it keeps one */
     bool started;     /* a block has been asked for */
+    bool on_writer;   /* it cannot be read on a reader */
     bool ended;       /* driver, and a failure: it has no more rows, and has nothing open on a
                          connection */
     /* The consumer's. */
@@ -189,10 +201,13 @@ void pier__db_op_ran(pier__db_op *op);
 /* The request failed with `err` (copied). In a transaction that dooms it. */
 void pier__db_op_failed(pier__db_op *op, const pier_error *err);
 
+/* The request has been run on a reader and turns out to need the writer; it has done nothing. */
+void pier__db_op_move(pier__db_op *op);
+
 /* ---- Inside sdk/ -------------------------------------------------------------------------- */
 
 /* db_conn.c: makes the connection's struct; closes and frees it, here or on the loop. */
-pier__conn *pier__conn_new(pier_db *root);
+pier__conn *pier__conn_new(pier_db *root, pier__pool *pool);
 void pier__conn_end(pier__conn *conn);
 void pier__conn_unref(pier__conn *conn);
 /* Gives a borrowed connection back to the pool, or ends it. */

@@ -10,13 +10,14 @@
 #include "sdk/loop_internal.h"
 #include <time.h>
 
-pier__conn *pier__conn_new(pier_db *root)
+pier__conn *pier__conn_new(pier_db *root, pier__pool *pool)
 {
     pier__conn *conn = pier__calloc(1, root->driver->conn_size);
     if (!conn) {
         return NULL;
     }
     conn->db = pier__db_ref(root);
+    conn->pool = pool;
     atomic_init(&conn->refs, 1);
     pier__turn_init(&conn->turn);
     if (!root->driver->conn_init(conn)) {
@@ -43,7 +44,7 @@ static void free_conn(pier__conn *conn)
 {
     conn->open = false;
     conn->dead = true;
-    pier__pool_lost(&conn->db->pool, &conn->pooled);
+    pier__pool_lost(conn->pool, &conn->pooled);
     pier__conn_unref(conn);
 }
 
@@ -151,7 +152,7 @@ void pier__conn_give_back(pier__conn *conn)
     }
     conn->pooled.on_loop = conn->watch != NULL;
     conn->pooled.idle_since = coarse_now();
-    if (!pier__pool_give(&conn->db->pool, &conn->pooled)) {
+    if (!pier__pool_give(conn->pool, &conn->pooled)) {
         pier__conn_end(conn);
     }
 }

@@ -135,12 +135,12 @@ static void refuse_deadlock(pier__db_op *op)
 {
     char holders[200];
     pier_error err;
-    pier__pool_describe(&op->db->root->pool, holders, sizeof holders);
+    pier__pool_describe(op->pool ? op->pool : op->conn->pool, holders, sizeof holders);
     pier_error_set(
         &err, PIER_EDEADLOCK,
         "%s: every connection of %s (%d) is held by this very thread or task (%s), so it "
         "would wait for itself; use that handle, or allow more connections",
-        op->op.cls->name, op->db->root->name, op->db->root->pool.max, holders);
+        op->op.cls->name, op->db->root->name, (op->pool ? op->pool : op->conn->pool)->max, holders);
     pier__db_op_failed(op, &err);
 }
 
@@ -150,7 +150,8 @@ static bool works_here(const pier__db_op *op, const pier__conn *conn)
     for (const struct pier__working *at = pier__here.working; at; at = at->outer) {
         const pier__db_op *other = (const pier__db_op *)at->op;
         if (at->op->cls->step == pier__db_op_step && other->db->root == op->db->root &&
-            (conn ? other->conn == conn : op->db->root->pool.max == 1)) {
+            (conn ? other->conn == conn
+                  : op->pool->max == 1 && other->conn && other->conn->pool == op->pool)) {
             return true;
         }
     }
@@ -167,16 +168,16 @@ static void bound_open(pier__db_op *op)
 static void make_connection(pier__db_op *op)
 {
     pier_db *root = op->db->root;
-    op->conn = pier__conn_new(root);
+    op->conn = pier__conn_new(root, op->pool);
     if (!op->conn) {
-        pier__pool_lost(&root->pool, NULL);
+        pier__pool_lost(op->pool, NULL);
         pier_error err;
         pier_error_set(&err, PIER_ENOMEM, "%s: out of memory", op->op.cls->name);
         pier__db_op_failed(op, &err);
         return;
     }
     /* It counts as made from now on: its end says that it is lost. */
-    pier__pool_made(&root->pool, &op->conn->pooled);
+    pier__pool_made(op->pool, &op->conn->pooled);
     op->borrowed = true;
     op->phase = OPEN;
     op->op.doing = "connecting";
@@ -193,11 +194,34 @@ static void got_connection(pier__db_op *op, pier__pooled *thing)
     take_turn(op);
 }
 
+/* Where there are readers: does it go to one? */
+static bool goes_to_reader(const pier__db_op *op)
+{
+    if (op->moved || (op->cursor && op->cursor->on_writer)) {
+        return false;
+    }
+    return op->reads || op->db->root->driver->reads(op);
+}
+
+static pier__pool *choose_pool(pier__db_op *op)
+{
+    pier_db *root = op->db->root;
+    if (!root->readers) {
+        return &root->pool;
+    }
+    bool reader = goes_to_reader(op);
+    if (op->cursor) {
+        op->cursor->on_writer = !reader;
+    }
+    return reader ? root->readers : &root->pool;
+}
+
 static void acquire(pier__db_op *op)
 {
     pier_db *root = op->db->root;
     op->phase = ACQUIRE;
-    switch (pier__pool_take(&root->pool, &op->ticket)) {
+    op->pool = choose_pool(op);
+    switch (pier__pool_take(op->pool, &op->ticket)) {
     case PIER__POOL_GOT:
         got_connection(op, op->ticket.got);
         break;
@@ -216,7 +240,7 @@ static void acquire(pier__db_op *op)
     case PIER__POOL_WAIT:
     default:
         if (!op->op.on_loop && works_here(op, NULL)) {
-            if (pier__pool_leave(&root->pool, &op->ticket)) {
+            if (pier__pool_leave(op->pool, &op->ticket)) {
                 refuse_deadlock(op);
                 break;
             }
@@ -235,13 +259,13 @@ static void give_back_ticket(pier__db_op *op)
         op->borrowed = false;
         pier__conn_give_back((pier__conn *)op->ticket.got);
     } else {
-        pier__pool_lost(&op->db->root->pool, NULL);
+        pier__pool_lost(op->pool, NULL);
     }
 }
 
 static void acquire_step(pier__db_op *op, unsigned events)
 {
-    pier__pool *pool = &op->db->root->pool;
+    pier__pool *pool = op->pool;
     bool gave_up = (events & (PIER__CANCEL | PIER__EXPIRED)) != 0;
     if (gave_up && pier__pool_leave(pool, &op->ticket)) {
         if (events & PIER__CANCEL) {
@@ -509,7 +533,7 @@ void pier__db_op_failed(pier__db_op *op, const pier_error *err)
 static bool keeps_connection(const pier__db_op *op)
 {
     return op->request == PIER__CURSOR_BLOCK && !op->failed && !op->cursor->ended &&
-           op->db->driver->cursor_keeps_conn;
+           (op->db->driver->cursor_keeps_conn || op->conn->pool == op->db->root->readers);
 }
 
 /* Rolls back what a request on the pool has left open, before anybody else gets the connection. */
@@ -549,7 +573,7 @@ static void release(pier__db_op *op)
     if (op->cursor && keep && op->borrowed) {
         op->cursor->conn = conn;
         op->borrowed = false;
-        pier__pool_hold(&op->db->root->pool, &conn->pooled, op->op.holder, "a cursor");
+        pier__pool_hold(conn->pool, &conn->pooled, op->op.holder, "a cursor");
     } else if (op->cursor && op->cursor->conn && !keep) {
         op->cursor->conn = NULL;
         give_back = true;
@@ -610,6 +634,23 @@ static void finish(pier__db_op *op)
         return;
     }
     settle(op);
+}
+
+void pier__db_op_move(pier__db_op *op)
+{
+    if (op->op.cancelled) {
+        fail_cancelled(op);
+        return;
+    }
+    op->moved = true;
+    pier__conn *reader = op->conn;
+    op->conn = NULL;
+    op->borrowed = op->has_turn = false;
+    pier__turn_give(&reader->turn);
+    pier__conn_give_back(reader);
+    op->ticket = (pier__ticket){.op = &op->op};
+    memset(&op->scratch, 0, sizeof op->scratch);
+    acquire(op);
 }
 
 /* ---- The step ----------------------------------------------------------------------------- */

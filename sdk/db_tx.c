@@ -6,6 +6,7 @@
 #include "sdk/db.h"
 
 #include "sdk/alloc.h"
+#include "sdk/clock.h"
 #include "sdk/runner.h"
 #include "sync/ops.h"
 #include <stdio.h>
@@ -117,7 +118,7 @@ bool pier__db_scope_made(pier__db_op *op)
         db->owns_conn = op->borrowed;
         if (op->borrowed) {
             op->borrowed = false;
-            pier__pool_hold(&db->root->pool, &conn->pooled, op->op.holder,
+            pier__pool_hold(conn->pool, &conn->pooled, op->op.holder,
                             db->kind == PIER__DB_TX ? "a transaction" : "a lease");
         }
     }
@@ -195,6 +196,40 @@ static int try_once(pier_db *db, const pier_tx_options *options, pier_tx_fn fn, 
     return status;
 }
 
+static void wait_step(pier__op *op, unsigned events)
+{
+    if (events & PIER__CANCEL) {
+        pier__op_fail_cancelled(op);
+    } else if (events & PIER__EXPIRED) {
+        pier__op_succeed_int(op, 0);
+    } else if (events & PIER__START) {
+        op->doing = "waiting before it tries the transaction again";
+        op->wait.until = op->result.integer;
+    }
+}
+
+static const pier__op_class wait_class = {
+    .name = "pier_db_transaction",
+    .result = "int",
+    .size = sizeof(pier__op),
+    .step = wait_step,
+};
+
+/* Before the next attempt: 1 to 2 ms, then twice as long, to 64; not the same for all who have
+ * collided. */
+static int back_off(pier_db *db, int attempt, pier_error *err)
+{
+    pier__op *failed = NULL;
+    pier__op *op = pier__op_new(&wait_class, db->handle.runner, &failed);
+    if (!op) {
+        return pier__op_take_int(failed, "int", err);
+    }
+    int64_t now = pier__now();
+    int64_t most_us = INT64_C(1000) << (attempt < 6 ? attempt : 6);
+    op->result.integer = now + (most_us / 2 + now / 1000 % (most_us / 2)) * 1000;
+    return pier__op_take_int(pier__op_run(op, err), "int", err);
+}
+
 int pier_db_transaction(pier_db *db, const pier_tx_options *options, pier_tx_fn fn, void *arg,
                         pier_error *err)
 {
@@ -209,7 +244,8 @@ int pier_db_transaction(pier_db *db, const pier_tx_options *options, pier_tx_fn 
     int status = try_once(db, options, fn, arg, &failure);
     for (int i = 1; i < attempts && (status == PIER_ESERIALIZATION || status == PIER_EBUSY); i++) {
         memset(&failure, 0, sizeof failure);
-        status = try_once(db, options, fn, arg, &failure);
+        status = back_off(db, i, &failure);
+        status = status < 0 ? status : try_once(db, options, fn, arg, &failure);
     }
     if (status < 0 && err) {
         *err = failure;

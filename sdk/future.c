@@ -5,7 +5,7 @@
 
 #include "sdk/clock.h"
 #include "sdk/loop.h"
-#include "sdk/op.h"
+#include "sdk/runner.h"
 
 bool pier_future_done(const pier_future *future)
 {
@@ -78,6 +78,14 @@ void pier_future_then(pier_future *future, pier_future_cb cb, void *user_data)
         return;
     }
     pier__op_ref(future);
+    if (pier__runner_forked(future->runner)) {
+        cb(future, user_data);
+        if (!future->taken) {
+            pier__op_unref(future);
+        }
+        pier__op_unref(future);
+        return;
+    }
     future->then_cb = cb;
     future->then_data = user_data;
     future->then.settled = on_settled;

@@ -137,6 +137,10 @@ static void on_settled(pier__listener *listener, pier__op *op)
 
 int pier_group_add(pier_group *group, pier_future *future, void *tag)
 {
+    if (group && pier__runner_forked(group->runner)) {
+        pier_future_free(future);
+        return PIER_EFORKED;
+    }
     struct member *member = group ? pier__calloc(1, sizeof *member) : NULL;
     if (!member) {
         pier_future_cancel(future);
@@ -221,7 +225,9 @@ static void next_step(pier__op *op, unsigned events)
     pier_group *group = ((struct next_op *)op)->group;
     if (events & PIER__START) {
         op->doing = "waiting for the members of a group";
+        pthread_mutex_lock(&group->lock);
         op->wait.until = group->cancelled ? 0 : group->deadline;
+        pthread_mutex_unlock(&group->lock);
     }
     if (events & PIER__EXPIRED) {
         time_out(group);
@@ -278,7 +284,7 @@ static struct member *pop_ready(pier_group *group)
 
 pier_future *pier_group_next(pier_group *group, void **tag)
 {
-    if (!group) {
+    if (!group || pier__runner_forked(group->runner)) {
         return NULL;
     }
     struct member *member = pop_ready(group);
@@ -316,6 +322,10 @@ int pier_group_close(pier_group *group, pier_error *err)
     if (!group) {
         return pier__error_null(err, "pier_group_close: the group");
     }
+    if (pier__runner_forked(group->runner)) {
+        /* A thread of the parent's may have held its lock: it is left alone, with its members. */
+        return pier__runner_check(group->runner, "", err);
+    }
     const pier__op_class *cls = &next_class;
     for (int found = 1; found;) {
         free_ready(group);
@@ -326,8 +336,8 @@ int pier_group_close(pier_group *group, pier_error *err)
             fail(group, &failure);
             cancel_all(group);
             pthread_mutex_unlock(&group->lock);
-            if (found == PIER_EDEADLOCK) {
-                break; /* on the loop thread: the members end without us */
+            if (found == PIER_EDEADLOCK || (found == PIER_ECLOSED && cls == &settle_class)) {
+                break; /* on the loop thread, or it has ended: the members end without us */
             }
             cls = &settle_class;
         }

@@ -23,11 +23,15 @@ struct pier_lane {
     atomic_int refs;
     pthread_mutex_t lock;
     atomic_uint ended; /* the thread has done its last job */
+    atomic_int coming; /* jobs submitted that the loop has not queued here yet */
     /* Guarded by lock. */
     pthread_t thread;
     bool started, ending;
+    bool alone;             /* nobody will join the thread */
     pier__parker *idle;     /* of the thread, while it waits for a job */
     pier__op *head, **tail; /* each holds a reference */
+
+    pier__post last; /* close: behind the jobs that the loop has not queued here yet */
 };
 
 static void unref_lane(pier_lane *lane)
@@ -96,8 +100,14 @@ static void *run(void *arg)
             pier__word_wait(&lane->ended, 0, 0);
         }
     }
+    pthread_mutex_lock(&lane->lock);
     atomic_store(&lane->ended, 1);
+    bool alone = lane->alone;
+    pthread_mutex_unlock(&lane->lock);
     pier__word_wake(&lane->ended);
+    if (alone) {
+        pthread_detach(pthread_self());
+    }
     unref_lane(lane);
     return NULL;
 }
@@ -159,28 +169,54 @@ bool pier__lane_is_here(const pier_lane *lane)
     return pier__here.lane == lane;
 }
 
-/* Has the thread end after the jobs queued; waits for it where `wait` says so. */
-static void end_lane(pier_lane *lane, bool wait)
+/* Has the thread end after the jobs queued. */
+static void end_lane(pier_lane *lane)
 {
     pthread_mutex_lock(&lane->lock);
     lane->ending = true;
     bool started = lane->started;
-    pthread_t thread = lane->thread;
     pier__parker *idle = take_idle(lane);
     pthread_mutex_unlock(&lane->lock);
     pier__unpark(idle);
-    if (started) {
-        int64_t until = pier__deadline(END_TIMEOUT_MS, 0);
-        while (wait && !atomic_load(&lane->ended) && pier__now() < until) {
-            pier__word_wait(&lane->ended, 0, until);
-        }
-        if (wait && atomic_load(&lane->ended)) {
-            pthread_join(thread, NULL);
-        } else {
-            pthread_detach(thread);
-        }
+    if (!started) {
+        atomic_store(&lane->ended, 1);
+        pier__word_wake(&lane->ended);
+    }
+}
+
+/* Drops the lane: joins its thread if that ends before `until` (0: does not wait), else leaves it
+ * to itself. */
+static void leave_lane(pier_lane *lane, int64_t until)
+{
+    while (!atomic_load(&lane->ended) && pier__now() < until) {
+        pier__word_wait(&lane->ended, 0, until);
+    }
+    pthread_mutex_lock(&lane->lock);
+    bool join = lane->started && atomic_load(&lane->ended);
+    lane->alone = !join;
+    pthread_t thread = lane->thread;
+    pthread_mutex_unlock(&lane->lock);
+    if (join) {
+        pthread_join(thread, NULL);
     }
     unref_lane(lane);
+}
+
+static void on_last(pier__post *post)
+{
+    pier_lane *lane = (pier_lane *)((char *)post - offsetof(pier_lane, last));
+    end_lane(lane);
+    unref_lane(lane);
+}
+
+/* Jobs submitted before this call may still be in the loop's inbox: the end queues behind them. */
+static void end_behind_jobs(pier_lane *lane)
+{
+    atomic_fetch_add(&lane->refs, 1);
+    lane->last.run = on_last;
+    if (!pier__loop_post(lane->runner, &lane->last)) {
+        on_last(&lane->last);
+    }
 }
 
 void pier__lane_free(pier_lane *lane)
@@ -193,15 +229,19 @@ void pier__lane_free(pier_lane *lane)
         pier__free(lane);
         return;
     }
-    end_lane(lane, !pier__lane_is_here(lane));
+    end_lane(lane);
+    leave_lane(lane, pier__lane_is_here(lane) ? 0 : pier__deadline(END_TIMEOUT_MS, 0));
 }
 
 /* ---- Public ------------------------------------------------------------------------------- */
 
 static void close_handle(pier__handle *handle)
 {
+    pier_lane *lane = (pier_lane *)handle;
     if (pier__handle_leave(handle)) {
-        end_lane((pier_lane *)handle, true);
+        end_behind_jobs(lane);
+        leave_lane(lane, pier__earlier(pier__deadline(END_TIMEOUT_MS, 0),
+                                       lane->runner->close_until));
     }
 }
 
@@ -229,7 +269,9 @@ void pier_lane_close(pier_lane *lane)
     if (pier__runner_forked(lane->runner)) {
         pier__free(lane);
     } else if (pier__handle_leave(&lane->handle)) {
-        end_lane(lane, !pier__here.loops && !pier__lane_is_here(lane));
+        bool wait = !pier__here.loops && !pier__lane_is_here(lane);
+        end_behind_jobs(lane);
+        leave_lane(lane, wait ? pier__deadline(END_TIMEOUT_MS, 0) : 0);
     }
 }
 
@@ -248,14 +290,34 @@ static void lane_work(pier__op *op)
     job->returned = job->fn(job->arg, &job->err);
 }
 
+/* On a thread, whoever steps it queues it; the loop does so here, before it says so. */
+static void queue_job(struct lane_op *job)
+{
+    pier__op *op = &job->op;
+    op->wait.kind = PIER__WAIT_LANE;
+    op->wait.lane = job->lane;
+    op->wait.work = lane_work;
+    op->working = op->on_loop && pier__lane_post(job->lane, op);
+    if (op->owns) {
+        atomic_fetch_sub(&job->lane->coming, 1);
+    }
+    if (op->on_loop && !op->working) {
+        pier__op_fail(op, PIER_EIO, "pier_lane_run: the lane's thread could not be started");
+    }
+}
+
 static void lane_step(pier__op *op, unsigned events)
 {
     struct lane_op *job = (struct lane_op *)op;
     if (events & PIER__START) {
         op->doing = "waiting for its lane";
-        op->wait.kind = PIER__WAIT_LANE;
-        op->wait.lane = job->lane;
-        op->wait.work = lane_work;
+        if (op->on_loop && !op->owns) {
+            pier__op_wake(op); /* a task's call: behind what the task has submitted */
+        } else {
+            queue_job(job);
+        }
+    } else if (events & PIER__WOKEN && op->wait.kind == PIER__WAIT_WAKE) {
+        queue_job(job);
     } else if (events & PIER__WORKED) {
         if (job->returned >= 0) {
             pier__op_succeed_int(op, job->returned);
@@ -272,6 +334,20 @@ static void lane_step(pier__op *op, unsigned events)
     }
 }
 
+static bool lane_own(pier__op *op)
+{
+    atomic_fetch_add(&((struct lane_op *)op)->lane->coming, 1);
+    return true;
+}
+
+static void lane_unstarted(pier__op *op, const pier_error *err)
+{
+    (void)err;
+    if (op->owns) {
+        atomic_fetch_sub(&((struct lane_op *)op)->lane->coming, 1);
+    }
+}
+
 static void lane_fini(pier__op *op)
 {
     unref_lane(((struct lane_op *)op)->lane);
@@ -282,6 +358,20 @@ static const pier__op_class lane_class = {
     .result = "int",
     .size = sizeof(struct lane_op),
     .step = lane_step,
+    .own = lane_own,
+    .unstarted = lane_unstarted,
+    .fini = lane_fini,
+};
+
+/* For a call that must not overtake jobs which are on their way through the loop. */
+static const pier__op_class late_lane_class = {
+    .name = "pier_lane_run",
+    .result = "int",
+    .size = sizeof(struct lane_op),
+    .loop_only = true,
+    .step = lane_step,
+    .own = lane_own,
+    .unstarted = lane_unstarted,
     .fini = lane_fini,
 };
 
@@ -291,7 +381,8 @@ pier_future *pier__lane_run_op(pier_lane *lane, pier_lane_fn fn, void *arg)
         return pier__op_null();
     }
     pier__op *failed = NULL;
-    struct lane_op *job = pier__op_new(&lane_class, lane->runner, &failed);
+    const pier__op_class *cls = atomic_load(&lane->coming) ? &late_lane_class : &lane_class;
+    struct lane_op *job = pier__op_new(cls, lane->runner, &failed);
     if (!job) {
         return failed;
     }

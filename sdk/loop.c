@@ -44,6 +44,9 @@ static void push_ready(pier_runner *runner, pier__post *post)
 
 bool pier__loop_post(pier_runner *runner, pier__post *post)
 {
+    if (pier__runner_forked(runner)) {
+        return false;
+    }
     if (pier__loop_is_here(runner) && runner->depth > 0) {
         push_ready(runner, post);
         return true;
@@ -66,6 +69,9 @@ bool pier__loop_post(pier_runner *runner, pier__post *post)
 
 void pier__loop_scopes_changed(pier_runner *runner)
 {
+    if (pier__runner_forked(runner)) {
+        return; /* the loop, and what wakes it, are the parent's */
+    }
     atomic_fetch_add(&runner->senders, 1);
     if (atomic_load(&runner->async_open)) {
         atomic_store(&runner->scopes_changed, true);

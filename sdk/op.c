@@ -31,6 +31,9 @@ static pier__op null_handle = CONSTANT(PIER_EINVAL);
 static pier__op no_memory = CONSTANT(PIER_ENOMEM);
 static pier__op forked = CONSTANT(PIER_EFORKED);
 static pier__op closed = CONSTANT(PIER_ECLOSED);
+static pier__op timed_out = CONSTANT(PIER_ETIMEDOUT);
+static pier__op cancelled = CONSTANT(PIER_ECANCELLED);
+static pier__op deadlock = CONSTANT(PIER_EDEADLOCK);
 
 static bool is_constant(const pier__op *op)
 {
@@ -50,6 +53,17 @@ pier__op *pier__op_forked(void)
 pier__op *pier__op_nomem(void)
 {
     return &no_memory;
+}
+
+pier__op *pier__op_failed(int status)
+{
+    pier__op *const all[] = {&no_memory, &forked, &closed, &timed_out, &cancelled, &deadlock};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        if (all[i]->status == status) {
+            return all[i];
+        }
+    }
+    return NULL;
 }
 
 /* ---- Making and freeing ------------------------------------------------------------------- */
@@ -282,7 +296,7 @@ void pier__op_wake(pier__op *op)
 void pier__op_cancel(pier__op *op, int status)
 {
     int expected = 0;
-    if (!pier__op_settled(op) &&
+    if (!pier__op_settled(op) && !pier__runner_forked(op->runner) &&
         atomic_compare_exchange_strong(&op->cancel_wanted, &expected, status)) {
         pier__op_mail(op, PIER__MAIL_ASKED);
     }

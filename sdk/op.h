@@ -188,6 +188,8 @@ pier__op *pier__op_null(void);
 pier__op *pier__op_forked(void);
 /* A constant that has failed for want of memory. */
 pier__op *pier__op_nomem(void);
+/* A constant that says only with which status a caller was given back; NULL: there is none. */
+pier__op *pier__op_failed(int status);
 /* Fails a cold operation that need not be run: `return pier__op_refuse(op, PIER_EINVAL, ...)`. */
 pier__op *pier__op_refuse(pier__op *op, int status, const char *format, ...) PIER_PRINTF(3, 4);
 
@@ -233,7 +235,8 @@ pier_future *pier__op_submit(pier__op *op);
 
 /*
  * The one place that decides how to wait. Takes the reference; gives back the settled operation
- * for `_finish`, or NULL with `err` filled when the caller need not, or must not, wait for it.
+ * for `_finish`, or NULL with `err` filled when the caller need not, or must not, wait for it; a
+ * constant with the status where `err` is NULL.
  */
 pier_future *pier__op_run(pier__op *op, pier_error *err);
 

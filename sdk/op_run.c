@@ -230,8 +230,10 @@ static pier_future *run_here(pier__op *op, pier_error *err)
     if (settled) {
         op->scope = NULL;
     }
-    if (atomic_fetch_sub(&runner->threads, 1) == 1 &&
-        atomic_load_explicit(&runner->state, memory_order_relaxed)) {
+    /* Close frees the runner once nobody is inside, so this is looked up before leaving; where the
+     * state changes in between, close finds the count at 0 when it looks next, in 20 ms. */
+    bool closing = atomic_load(&runner->state);
+    if (atomic_fetch_sub(&runner->threads, 1) == 1 && closing) {
         pier__word_wake(&runner->threads);
     }
     return settled ? op : NULL;
@@ -244,11 +246,14 @@ static pier_future *run_on_loop(pier__op *op, pier_error *err)
 {
     bool joins = op->cls->joins || op->cls->shielded;
     pier_future *future = pier__op_submit(op);
-    int status = pier__op_await(future, 0, err);
+    /* One that joins gives its own result or error, whatever ended the first wait. */
+    int status = pier__op_await(future, 0, joins ? NULL : err);
     if (status > 0) {
         return future;
     }
-    pier__op_cancel(future, status);
+    if (!future->cls->shielded) { /* what ends a handle must not be ended before it began */
+        pier__op_cancel(future, status);
+    }
     while (joins) {
         if (pier__op_await_shielded(future)) {
             return future;
@@ -272,11 +277,8 @@ static pier_future *refuse_on_loop(pier__op *op, pier_error *err)
     return NULL;
 }
 
-pier_future *pier__op_run(pier__op *op, pier_error *err)
+static pier_future *run_where_it_belongs(pier__op *op, pier_error *err)
 {
-    if (pier__op_settled(op)) {
-        return op;
-    }
     if (pier__here.task) {
         return pier__loop_is_here(op->runner) ? pier__task_run_op(op, err) : run_on_loop(op, err);
     }
@@ -284,6 +286,20 @@ pier_future *pier__op_run(pier__op *op, pier_error *err)
         return refuse_on_loop(op, err);
     }
     return op->cls->loop_only ? run_on_loop(op, err) : run_here(op, err);
+}
+
+pier_future *pier__op_run(pier__op *op, pier_error *err)
+{
+    if (pier__op_settled(op)) {
+        return op;
+    }
+    if (err) {
+        return run_where_it_belongs(op, err);
+    }
+    pier_error local;
+    local.status = 0;
+    pier_future *future = run_where_it_belongs(op, &local);
+    return future ? future : pier__op_failed(local.status);
 }
 
 pier_future *pier__op_submit(pier__op *op)

@@ -70,6 +70,7 @@ pier__pool_answer pier__pool_take(pier__pool *pool, pier__ticket *ticket)
 {
     pier__pool_answer answer;
     pthread_mutex_lock(&pool->lock);
+    pool->acquires++;
     if (pool->closed) {
         answer = PIER__POOL_CLOSED;
     } else if (!pool->head && (ticket->got = take_idle(pool, ticket->op->on_loop))) {
@@ -83,13 +84,25 @@ pier__pool_answer pier__pool_take(pier__pool *pool, pier__ticket *ticket)
         answer = PIER__POOL_WAIT;
         ticket->queued = true;
         ticket->served = false;
+        ticket->since = pier__now();
         ticket->next = NULL;
         *pool->tail = ticket;
         pool->tail = &ticket->next;
         pool->waiting++;
+        pool->waits++;
     }
     pthread_mutex_unlock(&pool->lock);
     return answer;
+}
+
+/* Under the lock: a ticket has been taken out of the queue. */
+static void stop_waiting(pier__pool *pool, pier__ticket *ticket)
+{
+    int64_t waited = pier__now() - ticket->since;
+    pool->waited += waited;
+    pool->waited_max = waited > pool->waited_max ? waited : pool->waited_max;
+    pool->waiting--;
+    ticket->queued = false;
 }
 
 bool pier__pool_leave(pier__pool *pool, pier__ticket *ticket)
@@ -105,8 +118,7 @@ bool pier__pool_leave(pier__pool *pool, pier__ticket *ticket)
         if (pool->tail == &ticket->next) {
             pool->tail = at;
         }
-        pool->waiting--;
-        ticket->queued = false;
+        stop_waiting(pool, ticket);
     }
     bool nothing = was_queued || ticket->closed;
     pthread_mutex_unlock(&pool->lock);
@@ -121,8 +133,7 @@ static pier__op *serve_first(pier__pool *pool, pier__pooled *thing, bool closed)
     if (!pool->head) {
         pool->tail = &pool->head;
     }
-    pool->waiting--;
-    ticket->queued = false;
+    stop_waiting(pool, ticket);
     ticket->served = true;
     ticket->got = thing;
     ticket->closed = closed;
@@ -142,6 +153,7 @@ void pier__pool_made(pier__pool *pool, pier__pooled *thing)
     pthread_mutex_lock(&pool->lock);
     thing->all_next = pool->all;
     pool->all = thing;
+    pool->made++;
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -176,6 +188,7 @@ void pier__pool_lost(pier__pool *pool, pier__pooled *thing)
         }
         if (*at) {
             *at = thing->all_next;
+            pool->lost += !pool->closed;
         }
     }
     if (pool->head && !pool->closed) {
@@ -207,6 +220,28 @@ void pier__pool_describe(pier__pool *pool, char *buffer, size_t size)
                              thing->holder_what ? thing->holder_what : "one call");
         at += count > 0 ? (size_t)count : 0;
     }
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void pier__pool_add_stats(pier__pool *pool, pier_pool_stats *stats)
+{
+    pthread_mutex_lock(&pool->lock);
+    int idle = 0;
+    for (const pier__pooled *thing = pool->idle; thing; thing = thing->next) {
+        idle++;
+    }
+    stats->max += pool->max;
+    stats->size += pool->total;
+    stats->idle += idle;
+    stats->leased += pool->total - idle;
+    stats->waiting += pool->waiting;
+    stats->made += pool->made;
+    stats->lost += pool->lost;
+    stats->acquires += pool->acquires;
+    stats->waits += pool->waits;
+    stats->wait_total_us += pool->waited / 1000;
+    int64_t wait_max_us = pool->waited_max / 1000;
+    stats->wait_max_us = wait_max_us > stats->wait_max_us ? wait_max_us : stats->wait_max_us;
     pthread_mutex_unlock(&pool->lock);
 }
 

@@ -8,6 +8,7 @@
  * holds each thing, so that waiting for oneself is refused instead of hanging.
  */
 #include "sdk/op.h"
+#include <pier/async/db.h>
 
 /* Embedded first in each pooled thing. */
 typedef struct pier__pooled {
@@ -26,6 +27,7 @@ typedef struct pier__ticket {
     bool served;       /* with `got` NULL: it may make a new one */
     bool closed;       /* woken because the pool was closed: it has been given nothing */
     bool queued;
+    int64_t since; /* when it began to wait */
 } pier__ticket;
 
 typedef struct pier__pool {
@@ -39,6 +41,9 @@ typedef struct pier__pool {
     pier__pooled *idle; /* newest first */
     pier__pooled *all;
     pier__ticket *head, **tail;
+    /* Since it was made. The clock is read only where somebody waits. */
+    int64_t made, lost, acquires, waits;
+    int64_t waited, waited_max; /* nanoseconds, by those who have stopped waiting */
 } pier__pool;
 
 typedef enum pier__pool_answer {
@@ -70,6 +75,9 @@ void pier__pool_hold(pier__pool *pool, pier__pooled *thing, const void *holder, 
 const void *pier__pool_holder(void);
 /* Writes who holds what: "3 transactions and 1 lease of this thread". */
 void pier__pool_describe(pier__pool *pool, char *buffer, size_t size);
+
+/* Adds its figures to `stats`. */
+void pier__pool_add_stats(pier__pool *pool, pier_pool_stats *stats);
 
 /* No more is handed out; those who wait are woken and find it closed. Idle things are taken out and
  * returned as a list linked by `next`; each must still be given to pier__pool_lost. */

@@ -457,34 +457,42 @@ static void write_place(const pier_into *into, const union place *place)
     }
 }
 
-int pier_row_into(const pier_row *row, const pier_intos *into, pier_error *err)
+enum { PLACES_MAX = 64 };
+
+int pier__row_read(const pier_row *row, const pier_into *items, const int *columns, size_t count,
+                   pier_error *err)
 {
-    enum { PLACES_MAX = 64 };
     pier_error local;
     pier_error *failure = err ? err : &local;
-    if (!row || !into) {
-        return pier__error_null(failure, row ? "pier_row_into: the list of places" : "the row");
-    }
-    if (into->count > PLACES_MAX || into->count > (size_t)row->block->columns) {
-        return pier_error_set(failure, PIER_EINVAL, "%zu variables, but the row has %d columns",
-                              into->count, row->block->columns);
-    }
     /* All are read before the first is written. */
     union place places[PLACES_MAX];
     int status = 0;
     size_t read = 0;
-    for (; read < into->count && status == 0; read++) {
+    for (; read < count && status == 0; read++) {
         places[read].text = NULL;
-        status = read_place(row, (int)read, &into->items[read], &places[read], failure);
+        status = read_place(row, columns ? columns[read] : (int)read, &items[read], &places[read],
+                            failure);
     }
     for (size_t i = 0; i < read; i++) {
         if (status == 0) {
-            write_place(&into->items[i], &places[i]);
-        } else if (into->items[i].type == PIER__INTO_TEXT) {
-            pier__free(places[i].text);
+            write_place(&items[i], &places[i]);
+        } else if (items[i].type == PIER__INTO_TEXT) {
+            free(places[i].text);
         }
     }
     return status;
+}
+
+int pier_row_into(const pier_row *row, const pier_intos *into, pier_error *err)
+{
+    if (!row || !into) {
+        return pier__error_null(err, row ? "pier_row_into: the list of places" : "the row");
+    }
+    if (into->count > PLACES_MAX || into->count > (size_t)row->block->columns) {
+        return pier_error_set(err, PIER_EINVAL, "%zu variables, but the row has %d columns",
+                              into->count, row->block->columns);
+    }
+    return pier__row_read(row, into->items, NULL, into->count, err);
 }
 
 /* ---- Results ------------------------------------------------------------------------------ */

@@ -40,6 +40,10 @@ bool pier__result_init(pier_result *block, const pier__rows_class *cls, size_t c
 /* Memory that lives as long as the block, for a driver's conversions; NULL: no memory. */
 void *pier__result_scratch(const pier_result *block, size_t size);
 
+/* Reads columns (NULL: the first `count`) into places, 64 at most: all of them or none. */
+int pier__row_read(const pier_row *row, const pier_into *items, const int *columns, size_t count,
+                   pier_error *err);
+
 static inline size_t pier__row_index(const pier_row *row)
 {
     return (size_t)(row - row->block->rows);

@@ -288,11 +288,20 @@ static void on_handle_closed(uv_handle_t *handle)
     }
 }
 
-static void end_loop(pier_runner *runner)
+/* Shuts the inbox; false: something is in it still. */
+static bool shut_inbox(pier_runner *runner)
 {
     pthread_mutex_lock(&runner->lock);
-    runner->inbox_open = false;
+    bool empty = !runner->inbox;
+    if (empty) {
+        runner->inbox_open = false;
+    }
     pthread_mutex_unlock(&runner->lock);
+    return empty;
+}
+
+static void end_loop(pier_runner *runner)
+{
     atomic_store(&runner->async_open, false);
     while (atomic_load(&runner->senders)) {
         /* A signal handler on another thread is inside uv_async_send: a write, then it leaves. */
@@ -308,9 +317,10 @@ void pier__runner_op_ended(pier_runner *runner)
     if (!runner->draining || runner->ops) {
         return;
     }
-    if (runner->ends_itself) {
-        runner->ends_itself = false;
-        end_loop(runner);
+    if (runner->end_later) {
+        /* Posted, because callbacks of that operation are ready now. */
+        pier__loop_post(runner, runner->end_later);
+        runner->end_later = NULL;
     } else {
         atomic_store(&runner->drained, 1);
         pier__word_wake(&runner->drained);
@@ -340,12 +350,15 @@ static void on_drain(pier__post *post)
 static void on_end(pier__post *post)
 {
     pier_runner *runner = ((struct request *)post)->runner;
-    pier__free(post);
     /* Where something is left (close gave up waiting for it, or a callback began to close a
      * handle), the loop ends with its last operation. */
     if (runner->ops) {
-        runner->ends_itself = true;
+        runner->end_later = post;
+    } else if (runner->ready || !shut_inbox(runner)) {
+        /* Callbacks first: none is lost, and none may run when the handles are closing. */
+        pier__loop_post(runner, post);
     } else {
+        pier__free(post);
         end_loop(runner);
     }
 }
@@ -419,6 +432,7 @@ static void close_here(pier_runner *runner)
     pthread_t thread = runner->thread;
     bool owns_loop = runner->owns_loop;
     int64_t until = pier__deadline(runner->close_timeout_ms, 0);
+    runner->close_until = until;
     until = until ? until : INT64_MAX;
     ask_loop(runner, on_cancel_all);
     wait_for_threads(runner, until);

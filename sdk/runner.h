@@ -53,11 +53,12 @@ struct pier_runner {
     struct pier__fiber_pool *fibers;
 
     /* Close. */
+    int64_t close_until; /* of the thread that closes; 0: no bound */
     pier_runner_stop_cb stop_cb;
     void *stop_data;
     atomic_uint drained; /* 1 when the loop has nothing left to step */
     bool draining;
-    bool ends_itself;            /* close has given up waiting for the last operation */
+    pier__post *end_later;       /* close has given up waiting: posted with the last operation */
     struct pier__closer *closer; /* told when the last handle is closed */
 };
 

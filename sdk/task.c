@@ -227,15 +227,23 @@ pier_runner *pier_task_runner(const pier_task *self)
     return self->op.runner;
 }
 
+/* Until which moment a sleep of 0 lasts. */
+#define YIELD INT64_C(-1)
+
 static void sleep_step(pier__op *op, unsigned events)
 {
     if (events & PIER__CANCEL) {
         pier__op_fail_cancelled(op);
-    } else if (events & PIER__EXPIRED) {
+    } else if (events & (PIER__EXPIRED | PIER__WOKEN)) {
         pier__op_succeed_int(op, 0);
     } else if (events & PIER__START) {
         op->doing = "sleeping";
         op->wait.until = op->result.integer;
+        if (op->result.integer == YIELD) {
+            /* Behind all that is ready; the clock's resolution would be a millisecond. */
+            op->wait.until = 0;
+            pier__op_wake(op);
+        }
     }
 }
 
@@ -253,6 +261,6 @@ int pier_task_sleep(pier_task *self, int64_t ms, pier_error *err)
     if (!op) {
         return pier__op_take_int(failed, "int", err);
     }
-    op->result.integer = pier__now() + (ms > 0 ? ms : 0) * 1000000;
+    op->result.integer = ms ? pier__deadline(ms, 0) : YIELD;
     return pier__op_take_int(pier__op_run(op, err), "int", err);
 }

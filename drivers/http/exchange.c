@@ -295,6 +295,7 @@ static int redirect(pier__exchange *exchange, pier_error *err)
         status = pier__exchange_drop_headers(exchange, pier__redirect_is_secret, err);
     }
     pier__names_leave(&exchange->http->names, &exchange->name);
+    exchange->done = false;
     enter(exchange, PIER__EXCHANGE_LOOKUP);
     return status < 0 ? status : NEXT;
 }

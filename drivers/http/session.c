@@ -69,7 +69,7 @@ static const char *system_certificates(void)
 static void free_session(pier_http *http)
 {
     /* In a forked child libcurl's handles are the parent's: only memory of our own is freed. */
-    if (!pier__runner_forked(http->runner)) {
+    if (http->fork_generation == pier__fork_generation) {
         curl_url_cleanup(http->base);
         pier__origin_fini(&http->base_origin);
         pier__origin_fini(&http->last_origin);
@@ -165,6 +165,7 @@ static pier_http *new_session(pier_runner *runner, int limit)
     pier_http *http = pier__calloc(1, sizeof *http);
     if (http) {
         http->runner = runner;
+        http->fork_generation = pier__fork_generation;
         atomic_init(&http->refs, 1);
         pthread_mutex_init(&http->lock, NULL);
         pthread_mutex_init(&http->share_lock, NULL);

@@ -16,7 +16,8 @@ struct pier_http {
     atomic_int refs; /* the user, each exchange and each stream */
 
     /* Immutable after open. */
-    pier_runner *runner;
+    pier_runner *runner; /* may be gone when the last future that holds the session is freed */
+    unsigned fork_generation;
     CURLU *base;                /* NULL: none */
     pier__origin base_origin;
     struct curl_slist *headers; /* one piece of memory; NULL: none */

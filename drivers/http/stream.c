@@ -136,6 +136,19 @@ static void on_resume(pier__post *post)
     unref(stream);
 }
 
+/* Under the lock, unless nobody else knows the stream yet. */
+static void set_over(pier_stream *stream, int status, const pier_error *err)
+{
+    stream->over = true;
+    if (status < 0) {
+        stream->fault_status = status;
+        stream->fault = pier__malloc(sizeof *err);
+        if (stream->fault) {
+            *stream->fault = *err;
+        }
+    }
+}
+
 /* The transfer has ended, however it did: records that, and gives the slot back. */
 static void end_transfer(pier__exchange *exchange)
 {
@@ -144,14 +157,7 @@ static void end_transfer(pier__exchange *exchange)
     int status = pier__exchange_error(exchange, &err);
     pier__exchange_release(exchange);
     pthread_mutex_lock(&stream->lock);
-    stream->over = true;
-    if (status < 0) {
-        stream->fault_status = status;
-        stream->fault = pier__malloc(sizeof err);
-        if (stream->fault) {
-            *stream->fault = err;
-        }
-    }
+    set_over(stream, status, &err);
     if (stream->reader) {
         pier__op_wake(stream->reader);
     }
@@ -172,7 +178,7 @@ static void on_runner_close(pier__handle *handle)
 }
 
 /* The headers are there: from now on the stream is the user's. */
-static void hand_out(stream_op *self, bool complete)
+static void hand_out(stream_op *self)
 {
     pier_stream *stream = self->stream;
     pier__exchange *exchange = &stream->exchange;
@@ -185,9 +191,6 @@ static void hand_out(stream_op *self, bool complete)
     pthread_mutex_lock(&http->lock);
     exchange->op = NULL;
     pthread_mutex_unlock(&http->lock);
-    if (complete) {
-        stream->over = true;
-    }
     self->stream = NULL;
     pier__op_succeed(&self->op, stream);
 }
@@ -203,11 +206,18 @@ static void stream_step(pier__op *op, unsigned events)
     }
     pier_error err = {0};
     int status = pier__exchange_step(exchange, events, &err);
-    if (status < 0) {
-        pier__op_fail_with(op, &err);
-    } else if (status > 0 || exchange->head_ready) {
-        hand_out(self, status > 0);
+    if (!exchange->head_ready) {
+        if (status < 0) {
+            pier__op_fail_with(op, &err);
+        }
+        return;
     }
+    /* A short body may have ended, well or badly, together with its headers: that is told in its
+     * place, behind the bytes that came. */
+    if (status) {
+        set_over(self->stream, status, &err);
+    }
+    hand_out(self);
 }
 
 static bool stream_own(pier__op *op)

@@ -114,6 +114,7 @@ struct pier__postgres_cursor {
     int number;         /* in its name, pier_c<number> */
     char *declare;      /* the statement */
     bool declared, binary;
+    bool exhausted; /* the server has no more rows; to be closed there */
     unsigned rollbacks, tx_count; /* of the connection when it was declared */
     int fetch_rows;               /* how many it asks for at once */
 };

@@ -283,7 +283,7 @@ static void fetched(pier__db_op *op)
         return;
     }
     int count = PQntuples(conn->result);
-    cursor->base.ended = count < cursor->fetch_rows;
+    cursor->exhausted = count < cursor->fetch_rows;
     if (count > 0) {
         size_t rows = FETCH_BYTES / (PQresultMemorySize(conn->result) / (size_t)count + 1);
         cursor->fetch_rows = rows > FETCH_ROWS_MAX ? FETCH_ROWS_MAX : rows < 16 ? 16 : (int)rows;
@@ -291,7 +291,16 @@ static void fetched(pier__db_op *op)
     deliver_result(op);
 }
 
-/* Closing. */
+/* Closing: for the end of the cursor, or of its rows. */
+
+static void end_closing(pier__db_op *op)
+{
+    if (op->request == PIER__CURSOR_BLOCK) {
+        deliver_nothing(op);
+    } else {
+        pier__postgres_succeed(op);
+    }
+}
 
 static void close_stream(pier__db_op *op)
 {
@@ -343,7 +352,7 @@ static void start_closing(pier__db_op *op)
                PQtransactionStatus(conn->pg) == PQTRANS_INTRANS) {
         close_on_server(op);
     } else {
-        pier__postgres_succeed(op);
+        end_closing(op);
     }
 }
 
@@ -355,7 +364,7 @@ static void closed(pier__db_op *op)
     if (conn->error && !was_stream) {
         pier__postgres_fail_sql(op);
     } else {
-        pier__postgres_succeed(op);
+        end_closing(op);
     }
 }
 
@@ -378,7 +387,7 @@ void pier__postgres_cursor_start(pier__db_op *op)
         return;
     }
     if (cursor->mode == PIER__CURSOR_SERVER && cursor->declared) {
-        send_fetch(op);
+        cursor->exhausted ? start_closing(op) : send_fetch(op);
         return;
     }
     conn->sql = cursor->base.sql;

@@ -422,11 +422,13 @@ static void start(pier__db_op *op)
     }
 }
 
-/* Rows that have come are a block; nobody waits for more of them. */
+/* Rows that have come are a block; nobody waits for more of them. Behind the last one, only the
+ * server's word that it is ready is still to come. */
 static bool has_block(pier__db_op *op)
 {
     const pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    return op->scratch.step == PIER__STEP_STREAMING && !conn->dropping && conn->builder.count > 0;
+    return op->scratch.step == PIER__STEP_STREAMING && !conn->dropping && conn->builder.count > 0 &&
+           !conn->result && !conn->error;
 }
 
 void pier__postgres_run_step(pier__db_op *op, unsigned events)

@@ -58,8 +58,9 @@ PIER_API int pier_future_wait_all(pier_future *const *futures, size_t count, int
  * Has `cb` called on the loop thread when the operation has ended, always later, never from within
  * this call, and frees the future afterwards.
  *
- * One exception: a future that failed because its handle was NULL or because there was no memory
- * for it knows no loop; its callback runs at once, on this thread.
+ * One exception: a future that failed because its handle was NULL, its runner closed or in another
+ * process, or because there was no memory for it, knows no loop; its callback runs at once, on this
+ * thread.
  *
  * @param future     taken: do not use it after this call, only in the callback
  * @param cb         borrowed until it has been called

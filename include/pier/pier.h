@@ -10,6 +10,7 @@
 #include <pier/row.h>
 #include <pier/runner.h>
 #include <pier/scope.h>
+#include <pier/struct.h>
 #include <pier/task.h>
 #include <pier/value.h>
 

@@ -62,7 +62,7 @@ PIER_API int pier_task_run(pier_runner *runner, pier_task_fn fn, void *arg, pier
  * Suspends the task. Ends early when its scope is cancelled.
  *
  * @param self  borrowed until the call returns
- * @param ms    milliseconds; 0 lets others run
+ * @param ms    milliseconds; 0 lets others run; PIER_FOREVER until its scope ends
  * @param err   borrowed until the call returns: filled on failure, or NULL
  * @return 0; PIER_ECANCELLED or PIER_ETIMEDOUT by its scope
  *

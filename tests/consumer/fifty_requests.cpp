@@ -61,10 +61,12 @@ int main(int argc, char **argv)
     for (pier_future *future; (future = pier_group_next(group, &tag)) != nullptr;) {
         pier_error one = {};
         PIER_AUTO(pier_response) response = pier_http_get_finish(future, &one);
-        std::printf("%s: %s\n", static_cast<std::string *>(tag)->c_str(),
-                    response ? pier_response_text(response, nullptr) : one.message);
+        if (!response) {
+            std::printf("%s: %s\n", static_cast<std::string *>(tag)->c_str(), one.message);
+        }
         answered += response ? 1 : 0;
     }
+    std::printf("%d answers\n", answered);
     int status = pier_group_close(group, &err);
     if (status < 0) {
         std::fprintf(stderr, "fifty_requests: %s\n", err.message);

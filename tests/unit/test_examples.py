@@ -95,6 +95,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *arguments):
         pass
 
+    def handle(self):
+        try:
+            super().handle()
+        except ConnectionError:  # a client that was interrupted
+            self.close_connection = True
+
 
 @contextlib.contextmanager
 def http_server():

@@ -77,6 +77,61 @@ static void test_jobs__run_in_order_on_one_thread(void **state)
     pier_lane_close(lane);
 }
 
+/* Starts jobs and calls another: it comes last. */
+static int run_after_others(struct record *record, struct entry *entries, pier_lane *lane)
+{
+    for (int i = 0; i < JOBS - 1; i++) {
+        entries[i] = (struct entry){record, i};
+        pier_future_free(pier_lane_run_async(lane, note, &entries[i]));
+    }
+    entries[JOBS - 1] = (struct entry){record, JOBS - 1};
+    return pier_lane_run(lane, note, &entries[JOBS - 1], NULL);
+}
+
+static void assert_in_order(const struct record *record)
+{
+    assert_int_equal(record->count, JOBS);
+    for (int i = 0; i < JOBS; i++) {
+        assert_int_equal(record->order[i], i);
+    }
+}
+
+static void test_blocking_call__does_not_overtake_jobs_submitted_before(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 50; round++) {
+        pier_lane *lane = open_lane();
+        struct record record = {0};
+        struct entry entries[JOBS];
+        assert_int_equal(run_after_others(&record, entries, lane), JOBS - 1);
+        assert_in_order(&record);
+        pier_lane_close(lane);
+    }
+}
+
+struct in_task {
+    struct record record;
+    struct entry entries[JOBS];
+    pier_lane *lane;
+};
+
+static int run_after_others_in_task(pier_task *self, void *arg, pier_error *err)
+{
+    (void)self;
+    (void)err;
+    struct in_task *in_task = arg;
+    return run_after_others(&in_task->record, in_task->entries, in_task->lane);
+}
+
+static void test_call_in_a_task__does_not_overtake_jobs_submitted_before(void **state)
+{
+    (void)state;
+    struct in_task in_task = {.lane = open_lane()};
+    assert_int_equal(pier_task_run(runner, run_after_others_in_task, &in_task, NULL), JOBS - 1);
+    assert_in_order(&in_task.record);
+    pier_lane_close(in_task.lane);
+}
+
 static void test_run__gives_what_the_job_returned(void **state)
 {
     (void)state;
@@ -209,6 +264,7 @@ static void test_deadline__of_a_queued_job_takes_it_from_the_queue(void **state)
     struct gate gate = {0};
     struct record record = {0};
     pier_future *first = pier_lane_run_async(lane, pass_gate, &gate);
+    assert_true(unit_await(&gate.running));
     pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = 20), NULL);
     assert_int_equal(pier_lane_run(lane, note, &(struct entry){&record, 1}, NULL), PIER_ETIMEDOUT);
     pier_scope_close(scope);
@@ -314,6 +370,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_RUNNER(test_jobs__run_in_order_on_one_thread),
+        WITH_RUNNER(test_blocking_call__does_not_overtake_jobs_submitted_before),
+        WITH_RUNNER(test_call_in_a_task__does_not_overtake_jobs_submitted_before),
         WITH_RUNNER(test_run__gives_what_the_job_returned),
         WITH_RUNNER(test_run__gives_the_error_of_the_job),
         WITH_RUNNER(test_job__that_waits_for_its_own_lane_is_told),

@@ -19,7 +19,8 @@ typedef struct pier_cursor pier_cursor;
 
 typedef struct pier_db_options {
     size_t struct_size; /* set by PIER_DB_OPTIONS */
-    int pool_max;       /* connections at most; 0: 10; a SQLite file has one, whatever this says */
+    int pool_max;       /* connections at most; 0: 10. SQLite has one that writes, whatever this
+                           says, and the `readers` of its URL: see pier/sqlite.h */
     int64_t acquire_timeout_ms; /* wait for a free connection, then PIER_EPOOL; 0: 30,000 */
     int64_t connect_timeout_ms; /* name lookup to first query; 0: 30,000 */
 } PIER_DESIGNATED pier_db_options;
@@ -35,16 +36,41 @@ typedef enum pier_isolation {
     PIER_SERIALIZABLE = 3
 } pier_isolation;
 
+/* SQLite: when a transaction that may write takes the lock that allows it. */
+typedef enum pier_tx_lock {
+    PIER_TX_IMMEDIATE = 0, /* when it begins; so it waits its turn, and then cannot fail for it */
+    PIER_TX_DEFERRED = 1,  /* with its first write, which fails at once with PIER_EBUSY where
+                              somebody else has written meanwhile */
+    PIER_TX_EXCLUSIVE = 2  /* when it begins, and without a write-ahead log keeps readers out too */
+} pier_tx_lock;
+
 typedef struct pier_tx_options {
     size_t struct_size; /* set by PIER_TX_OPTIONS */
     int isolation;      /* a pier_isolation; SQLite is always serializable */
-    bool read_only;     /* SQLite: begins deferred; otherwise it takes the write lock at once */
+    bool read_only;     /* SQLite: sees one state of the database, from its beginning on */
     int attempts;       /* of pier_db_transaction, on PIER_ESERIALIZATION and PIER_EBUSY; 0: 1 */
+    int lock;           /* a pier_tx_lock; only SQLite has a choice */
 } PIER_DESIGNATED pier_tx_options;
 
 /* pier_db_begin(db, PIER_TX_OPTIONS(.read_only = true), &err) */
 #define PIER_TX_OPTIONS(...)                                                                       \
     (&(const pier_tx_options){.struct_size = sizeof(pier_tx_options), __VA_ARGS__})
+
+/* A pool's figures, for pier_db_stats. The counts are from its opening on. */
+typedef struct pier_pool_stats {
+    int max;     /* connections at most */
+    int size;    /* connections now, those that are being made included */
+    int idle;    /* nobody has them */
+    int leased;  /* somebody does: a request, a cursor, a lease, a transaction */
+    int waiting; /* requests that wait for one */
+    int unused;
+    int64_t made;     /* connections */
+    int64_t lost;     /* connections that broke, or were not fit to be used again */
+    int64_t acquires; /* requests for a connection */
+    int64_t waits;    /* those of them that had to wait */
+    int64_t wait_total_us, wait_max_us; /* how long, of those whose wait is over */
+    int64_t reserved[8];                /* 0 */
+} pier_pool_stats;
 
 /* The body of pier_db_transaction. A negative return rolls back. It may be called again after a
  * serialization failure, so it must not change anything but the database. */
@@ -177,7 +203,19 @@ PIER_API int pier_db_fetch_into(pier_db *db, const char *sql, const pier_args *a
                                 const pier_intos *into, pier_error *err) PIER_CHECKED;
 
 /**
- * Runs a function in a transaction: commits when it returns 0 or more, else rolls back.
+ * Reads the figures of a pool. On SQLite with readers they are those of the readers and the writer
+ * together.
+ *
+ * @param db     borrowed until the call returns: a pool, or any scope in it; NULL has none
+ * @param stats  borrowed until the call returns: overwritten, with zeros for NULL
+ *
+ * Threads: any, also on the loop thread. Mirrors: asyncpg `Pool.get_size`, `get_idle_size`.
+ */
+PIER_API void pier_db_stats(pier_db *db, pier_pool_stats *stats);
+
+/**
+ * Runs a function in a transaction: commits when it returns 0 or more, else rolls back. Where it is
+ * tried again, a short wait comes in between, of 64 ms at most.
  *
  * @param db       borrowed until the call returns
  * @param options  borrowed until the call returns: `attempts` says how often it is tried
