@@ -3,6 +3,7 @@
  */
 #include "sdk/alloc.h"
 
+#include <pier/hooks.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -15,6 +16,27 @@ void pier__alloc_set_gate(pier__alloc_gate new_gate)
     atomic_store(&gate, new_gate);
 }
 
+/* The program's allocator, which cannot change once there is a runner. */
+static pier_allocator allocator;
+static atomic_bool in_use;
+
+void pier__alloc_in_use(void)
+{
+    atomic_store(&in_use, true);
+}
+
+int pier_allocator_set(const pier_allocator *chosen)
+{
+    if (atomic_load(&in_use)) {
+        return PIER_EBUSY;
+    }
+    memset(&allocator, 0, sizeof allocator);
+    if (chosen) {
+        allocator = *chosen;
+    }
+    return 0;
+}
+
 static bool refused(size_t size)
 {
     pier__alloc_gate ask = atomic_load_explicit(&gate, memory_order_relaxed);
@@ -23,7 +45,11 @@ static bool refused(size_t size)
 
 void *pier__malloc(size_t size)
 {
-    return refused(size) ? NULL : malloc(size ? size : 1);
+    if (refused(size)) {
+        return NULL;
+    }
+    size = size ? size : 1;
+    return allocator.malloc_fn ? allocator.malloc_fn(size, allocator.user_data) : malloc(size);
 }
 
 void *pier__calloc(size_t count, size_t size)
@@ -35,17 +61,30 @@ void *pier__calloc(size_t count, size_t size)
         void *memory = pier__malloc(size);
         return memory ? memset(memory, 0, size) : NULL;
     }
+    if (allocator.malloc_fn) {
+        void *memory = size && count > SIZE_MAX / size ? NULL : pier__malloc(count * size);
+        return memory ? memset(memory, 0, count * size) : NULL;
+    }
     return refused(size) ? NULL : calloc(count ? count : 1, size ? size : 1);
 }
 
 void *pier__realloc(void *memory, size_t size)
 {
-    return refused(size) ? NULL : realloc(memory, size ? size : 1);
+    if (refused(size)) {
+        return NULL;
+    }
+    size = size ? size : 1;
+    return allocator.realloc_fn ? allocator.realloc_fn(memory, size, allocator.user_data)
+                                : realloc(memory, size);
 }
 
 void pier__free(void *memory)
 {
-    free(memory);
+    if (!allocator.free_fn) {
+        free(memory);
+    } else if (memory) {
+        allocator.free_fn(memory, allocator.user_data);
+    }
 }
 
 char *pier__memdup(const void *data, size_t size)

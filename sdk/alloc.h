@@ -14,6 +14,9 @@ char *pier__strdup(const char *text);
 /* A copy of `size` bytes with a zero byte behind it. */
 char *pier__memdup(const void *data, size_t size);
 
+/* From now on the program cannot choose another allocator. */
+void pier__alloc_in_use(void);
+
 /* For tests: asked before each allocation; true lets it fail. NULL ends that. */
 typedef bool (*pier__alloc_gate)(size_t size);
 void pier__alloc_set_gate(pier__alloc_gate gate);

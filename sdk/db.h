@@ -30,7 +30,8 @@ typedef enum pier__request {
                        the connection clean or dead */
     PIER__CURSOR_BLOCK, /* op->cursor -> op->block, cursor->ended */
     PIER__CURSOR_CLOSE, /* op->cursor: let go of what it holds on the connection */
-    PIER__LEASE         /* nothing: the connection is open, that is all */
+    PIER__LEASE,        /* nothing: the connection is open, that is all */
+    PIER__OWN /* the driver's own: its struct that begins with the pier__db_op says what */
 } pier__request;
 
 /* A connection. Embedded first in the driver's own struct. */
@@ -127,6 +128,13 @@ struct pier_db {
     bool doomed;      /* also when there was no memory for the particulars */
 };
 
+/* What keeps a connection between requests, beside cursors: part of a handle of the driver's. */
+typedef struct pier__keeper {
+    pier__conn *conn; /* kept now; NULL: none */
+    bool wanted;      /* driver: keep the connection of this request; false gives it back */
+    const char *what; /* a constant for messages: "a blob" */
+} pier__keeper;
+
 /* One request. Drivers keep their per-request state in `scratch`. */
 struct pier__db_op {
     pier__op op; /* first */
@@ -141,6 +149,14 @@ struct pier__db_op {
     /* Results, set by the driver. */
     int64_t count;
     pier_result *block;
+    void *product; /* PIER__OWN: the result, where it is a pointer */
+
+    /* PIER__OWN, set by the driver. */
+    int64_t again;        /* not done: run again at this moment, after others had their turn */
+    pier__keeper *keeper; /* NULL: the connection is not kept */
+    /* It has ended (`failed`, `failure`) and has no connection any more; may still fail it. True:
+     * has settled it. NULL: nothing to do. */
+    bool (*ended)(struct pier__db_op *op);
 
     /* The driver's, for the request under way; zero at its start. */
     struct {
@@ -185,6 +201,7 @@ struct pier_cursor {
     /* Whoever has the turn. */
     pier__conn *conn; /* while it keeps one */
     bool started;     /* a block has been asked for */
+    bool keeps_conn;  /* driver: as cursor_keeps_conn, for this one */
     bool on_writer;   /* it cannot be read on a reader */
     bool ended;       /* driver, and a failure: it has no more rows, and has nothing open on a
                          connection */
@@ -200,6 +217,8 @@ void pier__db_op_opened(pier__db_op *op);
 void pier__db_op_ran(pier__db_op *op);
 /* The request failed with `err` (copied). In a transaction that dooms it. */
 void pier__db_op_failed(pier__db_op *op, const pier_error *err);
+/* For `ended`: it is to settle with `err` (copied), unless it has failed before. */
+void pier__db_op_fail_late(pier__db_op *op, const pier_error *err);
 
 /* The request has been run on a reader and turns out to need the writer; it has done nothing. */
 void pier__db_op_move(pier__db_op *op);

@@ -12,7 +12,7 @@
 #include "sdk/runner.h"
 #include <string.h>
 
-enum { BEGIN = 0, CURSOR_TURN, ACQUIRE, OPEN, TURN, REHOME, RUN };
+enum { BEGIN = 0, CURSOR_TURN, ACQUIRE, OPEN, TURN, REHOME, RUN, PAUSE };
 
 /* How long the end of a scope waits for somebody else's request on its connection before it
  * cancels that, and for its own rollback. */
@@ -20,6 +20,7 @@ enum { SHIELDED_MS = 10000 };
 
 static void take_turn(pier__db_op *op);
 static void run(pier__db_op *op);
+static void find_connection(pier__db_op *op);
 static void finish(pier__db_op *op);
 
 static void init(pier__db_op *op, pier__request request, pier_db *db)
@@ -122,6 +123,11 @@ static void keep_failure(pier__db_op *op, const pier_error *err)
     }
 }
 
+void pier__db_op_fail_late(pier__db_op *op, const pier_error *err)
+{
+    keep_failure(op, err);
+}
+
 static void fail_cancelled(pier__db_op *op)
 {
     pier_error err;
@@ -200,7 +206,7 @@ static bool goes_to_reader(const pier__db_op *op)
     if (op->moved || (op->cursor && op->cursor->on_writer)) {
         return false;
     }
-    return op->reads || op->db->root->driver->reads(op);
+    return op->reads || (op->request != PIER__OWN && op->db->root->driver->reads(op));
 }
 
 static pier__pool *choose_pool(pier__db_op *op)
@@ -448,7 +454,7 @@ static void run(pier__db_op *op)
         op->commit_doomed = true;
         pier__db_make_rollback(op);
     } else if (op->request != PIER__ROLLBACK && op->request != PIER__CURSOR_CLOSE &&
-               pier__db_usable(op->db, &err) < 0) {
+               !op->closes && pier__db_usable(op->db, &err) < 0) {
         op->refused = true;
         pier__db_op_failed(op, &err);
         return;
@@ -532,15 +538,20 @@ void pier__db_op_failed(pier__db_op *op, const pier_error *err)
 /* Does the request keep the connection beyond its end? */
 static bool keeps_connection(const pier__db_op *op)
 {
+    if (op->keeper) {
+        return op->keeper->wanted && !op->failed;
+    }
     return op->request == PIER__CURSOR_BLOCK && !op->failed && !op->cursor->ended &&
-           (op->db->driver->cursor_keeps_conn || op->conn->pool == op->db->root->readers);
+           (op->db->driver->cursor_keeps_conn || op->cursor->keeps_conn ||
+            op->conn->pool == op->db->root->readers);
 }
 
 /* Rolls back what a request on the pool has left open, before anybody else gets the connection. */
 static bool start_cleaning(pier__db_op *op)
 {
-    if (op->cleaning || !op->conn || !op->borrowed || op->conn->dead || !op->conn->in_tx ||
-        !op->has_turn || keeps_connection(op)) {
+    bool kept = op->cursor && op->cursor->keeps_conn && op->cursor->conn == op->conn;
+    if (op->cleaning || !op->conn || !(op->borrowed || kept) || op->conn->dead ||
+        !op->conn->in_tx || !op->has_turn || keeps_connection(op)) {
         return false;
     }
     if (!op->failed) {
@@ -570,7 +581,14 @@ static void release(pier__db_op *op)
     }
     bool keep = keeps_connection(op);
     bool give_back = op->borrowed && !keep;
-    if (op->cursor && keep && op->borrowed) {
+    if (op->keeper && keep && op->borrowed) {
+        op->keeper->conn = conn;
+        op->borrowed = false;
+        pier__pool_hold(conn->pool, &conn->pooled, op->op.holder, op->keeper->what);
+    } else if (op->keeper && op->keeper->conn && !keep) {
+        op->keeper->conn = NULL;
+        give_back = true;
+    } else if (op->cursor && keep && op->borrowed) {
         op->cursor->conn = conn;
         op->borrowed = false;
         pier__pool_hold(conn->pool, &conn->pooled, op->op.holder, "a cursor");
@@ -600,8 +618,36 @@ static void settle(pier__db_op *op)
         pier_result *block = op->block;
         op->block = NULL;
         pier__op_succeed(base, block);
+    } else if (op->product) {
+        void *product = op->product;
+        op->product = NULL;
+        pier__op_succeed(base, product);
     } else {
         pier__op_succeed_int(base, op->count);
+    }
+}
+
+/* Without a connection, until it is time to ask for one again. */
+static void pause_for_others(pier__db_op *op)
+{
+    if (op->op.cancelled) {
+        fail_cancelled(op);
+        return;
+    }
+    op->phase = PAUSE;
+    op->op.doing = "pausing between two steps";
+    op->op.wait.until = op->again;
+}
+
+static void pause_step(pier__db_op *op, unsigned events)
+{
+    if (events & PIER__CANCEL) {
+        fail_cancelled(op);
+    } else if (events & PIER__EXPIRED) {
+        op->again = 0;
+        op->ticket = (pier__ticket){.op = &op->op};
+        memset(&op->scratch, 0, sizeof op->scratch);
+        find_connection(op);
     }
 }
 
@@ -621,9 +667,16 @@ static void finish(pier__db_op *op)
         return;
     }
     release(op);
+    if (op->again && !op->failed) {
+        pause_for_others(op);
+        return;
+    }
     if (op->has_cursor_turn) {
         op->has_cursor_turn = false;
         pier__turn_give(&op->cursor->turn);
+    }
+    if (op->ended && op->ended(op)) {
+        return;
     }
     if (op->closes) {
         if (op->cursor) {
@@ -673,6 +726,9 @@ static void find_connection(pier__db_op *op)
         cursor->started = true;
     }
     op->conn = cursor && cursor->conn ? cursor->conn : db->conn;
+    if (op->keeper && op->keeper->conn) {
+        op->conn = op->keeper->conn;
+    }
     if (op->conn) {
         take_turn(op);
     } else {
@@ -731,6 +787,9 @@ void pier__db_op_step(pier__op *base, unsigned events)
         break;
     case TURN:
         turn_step(op, events);
+        break;
+    case PAUSE:
+        pause_step(op, events);
         break;
     default:
         run_step(op, events);

@@ -89,8 +89,11 @@ static void fail(pier_group *group, const pier_error *err)
     }
 }
 
-static void note_failure(pier_group *group, const pier__op *op)
+static void note_failure(pier_group *group, pier__op *op)
 {
+    if (op->runner) {
+        op->observed = true;
+    }
     pier_error err = {0};
     if (op->err) {
         err = *op->err;
@@ -99,6 +102,23 @@ static void note_failure(pier_group *group, const pier__op *op)
                        pier_status_name(op->status));
     }
     fail(group, &err);
+}
+
+/* Under the lock. */
+static void expire(pier_group *group)
+{
+    pier_error err;
+    pier_error_set(&err, PIER_ETIMEDOUT, "the group's time is over; the rest was cancelled");
+    fail(group, &err);
+    cancel_all(group);
+}
+
+/* Under the lock. Its tasks have the group's deadline in their scope: where they end by it before
+ * whoever waits has seen that the time is over, it is over all the same. */
+static bool ended_by_deadline(const pier_group *group, const pier__op *op)
+{
+    return op->status == PIER_ETIMEDOUT && !group->cancelled && group->deadline &&
+           pier__now() >= group->deadline;
 }
 
 static void on_settled(pier__listener *listener, pier__op *op)
@@ -115,6 +135,9 @@ static void on_settled(pier__listener *listener, pier__op *op)
         member->next = NULL;
         *group->ready_tail = member;
         group->ready_tail = &member->next;
+    }
+    if (ended_by_deadline(group, op)) {
+        expire(group);
     }
     if (op->status < 0 && !group->collect) {
         note_failure(group, op);
@@ -212,11 +235,8 @@ static void stop_waiting(pier_group *group)
 
 static void time_out(pier_group *group)
 {
-    pier_error err;
-    pier_error_set(&err, PIER_ETIMEDOUT, "the group's time is over; the rest was cancelled");
     pthread_mutex_lock(&group->lock);
-    fail(group, &err);
-    cancel_all(group);
+    expire(group);
     pthread_mutex_unlock(&group->lock);
 }
 

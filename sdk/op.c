@@ -7,6 +7,7 @@
 #include "sdk/alloc.h"
 #include "sdk/clock.h"
 #include "sdk/context.h"
+#include "sdk/hooks.h"
 #include "sdk/loop_internal.h"
 #include "sdk/runner.h"
 #include "sdk/scope.h"
@@ -106,6 +107,17 @@ pier__op *pier__op_ref(pier__op *op)
     return op;
 }
 
+static void tell_unobserved(const pier__op *op)
+{
+    pier_error err;
+    if (op->err) {
+        err = *op->err;
+    } else {
+        pier_error_set(&err, op->status, "%s failed", op->cls->name);
+    }
+    pier__unobserved(&err);
+}
+
 void pier__op_unref(pier__op *op)
 {
     if (is_constant(op) || atomic_fetch_sub_explicit(&op->refs, 1, memory_order_acq_rel) != 1) {
@@ -114,6 +126,10 @@ void pier__op_unref(pier__op *op)
     assert(!op->linked && !op->listeners);
     if (op->cls->drop && pier__op_settled(op) && op->status >= 0) {
         op->cls->drop(op);
+    }
+    if (op->status < 0 && !op->observed && op->on_loop && op->status != PIER_ECANCELLED &&
+        op->status != PIER_ECLOSED) {
+        tell_unobserved(op);
     }
     if (op->cls->fini) {
         op->cls->fini(op);
@@ -128,8 +144,36 @@ void pier__op_unref(pier__op *op)
 
 /* ---- Settling ----------------------------------------------------------------------------- */
 
+static const char *subject(const pier__op *op)
+{
+    const char *text = op->cls->subject ? op->cls->subject(op) : NULL;
+    return text ? text : "";
+}
+
+void pier__op_trace_begin(pier__op *op)
+{
+    if (atomic_load_explicit(&pier__tracing, memory_order_relaxed)) {
+        op->began = pier__now();
+    }
+}
+
+static void trace_end(const pier__op *op)
+{
+    pier_trace trace = {
+        .operation = op->cls->name,
+        .subject = subject(op),
+        .status = op->status,
+        .duration_ns = pier__now() - op->began,
+        .on_loop = op->on_loop,
+    };
+    pier__trace_end(&trace);
+}
+
 static void settle(pier__op *op)
 {
+    if (op->began) {
+        trace_end(op);
+    }
     if (!op->on_loop) {
         /* A thread steps it, so nobody else can listen yet. */
         atomic_store_explicit(&op->state, PIER__SETTLED, memory_order_release);
@@ -170,12 +214,6 @@ void pier__op_fail_with(pier__op *op, const pier_error *err)
     }
     op->status = err->status < 0 ? err->status : PIER_EINVAL;
     settle(op);
-}
-
-static const char *subject(const pier__op *op)
-{
-    const char *text = op->cls->subject ? op->cls->subject(op) : NULL;
-    return text ? text : "";
 }
 
 void pier__op_fail(pier__op *op, int status, const char *format, ...)
@@ -376,6 +414,9 @@ static int open_result(pier_future *future, const char *type, pier_error *err)
                                 "the future of %s holds %s, not %s; use its own _finish",
                                 future->cls->name, future->cls->result, type);
     } else if (future->status < 0) {
+        if (!is_constant(future)) {
+            future->observed = true;
+        }
         copy_error(future, err);
         status = future == &null_handle && err ? err->status : future->status;
     } else {

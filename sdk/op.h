@@ -133,6 +133,8 @@ struct pier_future {
     bool working;        /* wait.work is queued on, or run by, a lane */
     pier__op *lane_next; /* guarded by that lane's lock */
     bool taken;          /* `_finish` or free took the user's reference */
+    bool observed;       /* somebody has seen how it ended, or need not */
+    int64_t began;       /* while operations are traced */
     pier__wait wait;
     const char *doing;             /* a constant: "waiting for a connection"; for messages */
     const void *holder;            /* the thread or task that blocks in it; NULL: nobody does */
@@ -219,6 +221,9 @@ static inline bool pier__op_settled(const pier__op *op)
 /* Has it been asked to stop? For work that blocks, from whichever thread does it: looks at the
  * scope, its deadline, the future's cancel and the runner's close. 0 or a status. */
 int pier__op_interrupted(const pier__op *op);
+
+/* Begins its trace, where there is a hook for it. */
+void pier__op_trace_begin(pier__op *op);
 
 /* ---- From outside ------------------------------------------------------------------------- */
 

@@ -131,6 +131,7 @@ static void give_to_loop(pier__op *op)
         pier__scope_ref(op->scope);
     }
     op->on_loop = true;
+    op->observed = true; /* the caller is told that it was cancelled */
     op->holder = NULL;
     unsigned old = atomic_load(&op->mail);
     while (!atomic_compare_exchange_weak(
@@ -213,6 +214,7 @@ static pier_future *run_here(pier__op *op, pier_error *err)
         return pier__op_refuse(op, PIER_ENOMEM, "%s: out of memory", op->cls->name);
     }
     op->holder = pier__pool_holder();
+    pier__op_trace_begin(op);
     if (!op->cls->shielded && pier__here.scope) {
         op->scope = pier__here.scope;
         op->deadline = op->scope->deadline;
@@ -259,6 +261,7 @@ static pier_future *run_on_loop(pier__op *op, pier_error *err)
             return future;
         }
     }
+    future->observed = true; /* `err` has told the caller */
     pier_future_free(future);
     return NULL;
 }
@@ -318,6 +321,7 @@ pier_future *pier__op_submit(pier__op *op)
         op->deadline = op->scope->deadline;
     }
     op->on_loop = true;
+    pier__op_trace_begin(op);
     atomic_store(&op->mail, PIER__MAIL_LOOP | PIER__MAIL_QUEUED | PIER__START);
     pier__op_ref(op);
     if (!pier__loop_post(op->runner, &op->post)) {

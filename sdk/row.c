@@ -371,6 +371,17 @@ union place {
     } borrowed;
 };
 
+/* From malloc, whatever allocator the library uses: the user will call free(). */
+static char *dup_for_user(const char *text, size_t size)
+{
+    char *copy = malloc(size + 1);
+    if (copy) {
+        memcpy(copy, text, size);
+        copy[size] = '\0';
+    }
+    return copy;
+}
+
 static int read_text_place(const pier_result *block, int column, const pier_into *into,
                            const pier_value *value, union place *place, pier_error *err)
 {
@@ -381,7 +392,7 @@ static int read_text_place(const pier_result *block, int column, const pier_into
         return status;
     }
     if (into->type == PIER__INTO_TEXT) {
-        place->text = text ? pier__memdup(text, size) : NULL;
+        place->text = text ? dup_for_user(text, size) : NULL;
         return text && !place->text ? pier_error_set(err, PIER_ENOMEM, "out of memory") : 0;
     }
     if (!text) {

@@ -10,6 +10,7 @@
 #include "sdk/clock.h"
 #include "sdk/context.h"
 #include "sdk/fiber.h"
+#include "sdk/hooks.h"
 #include "sdk/loop_internal.h"
 #include "sdk/options.h"
 #include "sdk/resolve.h"
@@ -179,6 +180,7 @@ pier_runner *pier_runner_open(const pier_runner_options *options, pier_error *er
     if (pier__options_read(&read, sizeof read, options, "PIER_RUNNER_OPTIONS", err) < 0) {
         return NULL;
     }
+    pier__alloc_in_use();
     pthread_once(&once, init_process);
     if (init_status) {
         pier_error_set(err, PIER_EIO, "pier_runner_open: a library below could not be set up");
@@ -347,12 +349,22 @@ static void on_drain(pier__post *post)
     pier__runner_op_ended(runner);
 }
 
+/* What close could not wait for any longer. */
+static void log_left(const pier_runner *runner)
+{
+    for (const pier__op *op = runner->ops; op; op = op->next) {
+        pier__log(PIER_LOG_WARNING, "%s: closed while %s, still %s; left to end by itself",
+                  runner->name, op->cls->name, op->doing ? op->doing : "waiting");
+    }
+}
+
 static void on_end(pier__post *post)
 {
     pier_runner *runner = ((struct request *)post)->runner;
     /* Where something is left (close gave up waiting for it, or a callback began to close a
      * handle), the loop ends with its last operation. */
     if (runner->ops) {
+        log_left(runner);
         runner->end_later = post;
     } else if (runner->ready || !shut_inbox(runner)) {
         /* Callbacks first: none is lost, and none may run when the handles are closing. */

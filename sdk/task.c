@@ -71,6 +71,7 @@ pier_future *pier__task_run_op(pier__op *op, pier_error *err)
     }
     op->on_loop = true;
     op->holder = task;
+    pier__op_trace_begin(op);
     atomic_store(&op->mail, PIER__MAIL_LOOP);
     pier__loop_start_on_loop(op);
     if (pier__op_settled(op)) {
@@ -95,6 +96,7 @@ pier_future *pier__task_run_op(pier__op *op, pier_error *err)
     pier__op_unlisten(op, &waiter.listener);
     pier__op_cancelled_error(op, err ? err : &(pier_error){0});
     op->holder = NULL;
+    op->observed = true; /* the caller is told that it was cancelled */
     pier__op_unref(op);
     return NULL;
 }

@@ -13,6 +13,10 @@
 #include <pier/async/db.h>
 #include <pier/async/http.h>
 #include <pier/async/lane.h>
+#include <pier/async/sqlite.h>
+#include <pier/async/sqlite_changes.h>
+#include <pier/async/sqlite_function.h>
+#include <pier/async/sqlite_hook.h>
 
 /* db */
 pier_future *pier__db_open_op(pier_runner *runner, const char *url, const pier_db_options *options);
@@ -48,5 +52,44 @@ pier_future *pier__stream_close_op(pier_stream *stream);
 
 /* lane */
 pier_future *pier__lane_run_op(pier_lane *lane, pier_lane_fn fn, void *arg);
+
+/* sqlite */
+pier_future *pier__sqlite_checkpoint_op(pier_db *db, int mode);
+
+/* sqlite_changes */
+pier_future *pier__sqlite_changes_next_op(pier_sqlite_changes *changes);
+
+/* sqlite_function */
+pier_future *pier__sqlite_function_op(pier_db *db, const char *name,
+                                      const pier_sqlite_function_options *options);
+pier_future *pier__sqlite_function_remove_op(pier_db *db, const char *name, int args);
+pier_future *pier__sqlite_collation_op(pier_db *db, const char *name,
+                                       pier_sqlite_compare_fn compare, void *user_data,
+                                       pier_sqlite_destroy_fn destroy);
+
+/* sqlite_hook */
+pier_future *pier__sqlite_set_busy_op(pier_db *db, pier_sqlite_busy_fn busy, void *user_data,
+                                      pier_sqlite_destroy_fn destroy);
+pier_future *pier__sqlite_set_progress_op(pier_db *db, int instructions,
+                                          pier_sqlite_progress_fn progress, void *user_data,
+                                          pier_sqlite_destroy_fn destroy);
+pier_future *pier__sqlite_set_trace_op(pier_db *db, int events, bool values,
+                                       pier_sqlite_trace_fn trace, void *user_data,
+                                       pier_sqlite_destroy_fn destroy);
+pier_future *pier__sqlite_set_authorizer_op(pier_db *db, pier_sqlite_authorizer_fn authorizer,
+                                            void *user_data, pier_sqlite_destroy_fn destroy);
+pier_future *pier__sqlite_set_update_op(pier_db *db, pier_sqlite_update_fn update, void *user_data,
+                                        pier_sqlite_destroy_fn destroy);
+pier_future *pier__sqlite_set_commit_op(pier_db *db, pier_sqlite_commit_fn commit, void *user_data,
+                                        pier_sqlite_destroy_fn destroy);
+pier_future *pier__sqlite_set_rollback_op(pier_db *db, pier_sqlite_rollback_fn rollback,
+                                          void *user_data, pier_sqlite_destroy_fn destroy);
+pier_future *pier__sqlite_limit_op(pier_db *db, pier_sqlite_limit_id id);
+pier_future *pier__sqlite_set_limit_op(pier_db *db, pier_sqlite_limit_id id, int value);
+pier_future *pier__sqlite_load_extension_op(pier_db *db, const char *path, const char *entry_point);
+pier_future *pier__sqlite_attach_op(pier_db *db, const char *path, const char *schema);
+pier_future *pier__sqlite_detach_op(pier_db *db, const char *schema);
+pier_future *pier__sqlite_in_transaction_op(pier_db *db);
+pier_future *pier__sqlite_total_changes_op(pier_db *db);
 
 #endif

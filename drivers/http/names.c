@@ -25,7 +25,8 @@ struct pier__name {
     pier__name_user *waiting;
     bool done;
     int64_t until;
-    char failure[160]; /* "" when it has addresses */
+    int status;        /* negative where it has no addresses */
+    char failure[160];
     /* Immutable when done. */
     struct curl_slist resolve;
     /* Immutable. */
@@ -74,7 +75,7 @@ void pier__names_fini(pier__names *names)
 
 /* ---- Results ------------------------------------------------------------------------------ */
 
-/* "host:port:[address],address"; NULL: no memory, or no address that libcurl can use. */
+/* "host:port:[address],address"; NULL: no memory. */
 static char *format_resolve(const pier__name *name, const struct addrinfo *addresses)
 {
     size_t size = strlen(name->host) + 8 + ADDRESSES_MAX * (INET6_ADDRSTRLEN + 3);
@@ -96,10 +97,6 @@ static char *format_resolve(const pier__name *name, const struct addrinfo *addre
             count++;
         }
     }
-    if (!count) {
-        pier__free(text);
-        return NULL;
-    }
     return text;
 }
 
@@ -108,13 +105,13 @@ static void complete(pier__names *names, pier__name *name)
 {
     const char *why = NULL;
     const struct addrinfo *addresses = pier__lookup_result(name->lookup, &why);
+    name->status = PIER_ECONNECT;
     if (addresses) {
         name->resolve.data = format_resolve(name, addresses);
+        name->status = name->resolve.data ? 0 : PIER_ENOMEM;
         why = "out of memory";
     }
-    if (!name->resolve.data) {
-        snprintf(name->failure, sizeof name->failure, "%s", why ? why : "no address");
-    }
+    snprintf(name->failure, sizeof name->failure, "%s", why ? why : "no address");
     name->done = true;
     name->leader = NULL;
     name->until = pier__now() + keep_ns;
@@ -123,7 +120,7 @@ static void complete(pier__names *names, pier__name *name)
     for (pier__name_user *user = name->waiting; user; user = user->next) {
         pier__op_wake(user->op);
     }
-    if (*name->failure) {
+    if (name->status < 0) {
         unlist(names, name); /* a failure is not believed for later requests */
     }
 }
@@ -164,8 +161,8 @@ static int look(pier__names *names, pier__name_user *user, pier_error *err)
         return 0;
     }
     stop_waiting(user);
-    if (*name->failure) {
-        return pier_error_set(err, PIER_ECONNECT, "the name %.100s could not be looked up: %s",
+    if (name->status < 0) {
+        return pier_error_set(err, name->status, "the name %.100s could not be looked up: %s",
                               name->host, name->failure);
     }
     return 1;

@@ -27,6 +27,24 @@ static int read_method(pier__exchange *exchange, const char *method, pier_error 
     return 0;
 }
 
+static pier__origin *take_last_origin(pier_http *http)
+{
+    pthread_mutex_lock(&http->lock);
+    pier__origin *origin = pier__origin_ref(http->last_origin);
+    pthread_mutex_unlock(&http->lock);
+    return origin;
+}
+
+static void set_last_origin(pier_http *http, const pier__url *url)
+{
+    pier__origin *origin = pier__origin_new(url);
+    pthread_mutex_lock(&http->lock);
+    pier__origin *old = http->last_origin;
+    http->last_origin = origin;
+    pthread_mutex_unlock(&http->lock);
+    pier__origin_unref(old);
+}
+
 /* Most requests of a session go to its base, or to where the one before went. */
 static int read_url(pier__exchange *exchange, const char *text, const pier_pair *query,
                     pier_error *err)
@@ -36,18 +54,16 @@ static int read_url(pier__exchange *exchange, const char *text, const pier_pair 
     if (!text) {
         return pier_error_set(err, PIER_EINVAL, "the URL is NULL");
     }
-    int status = pier__url_make_quickly(url, &http->base_origin, true, text, query, err);
+    int status = pier__url_make_quickly(url, http->base_origin, true, text, query, err);
     if (status == 0) {
-        pthread_mutex_lock(&http->lock);
-        status = pier__url_make_quickly(url, &http->last_origin, false, text, query, err);
-        pthread_mutex_unlock(&http->lock);
+        pier__origin *last = take_last_origin(http);
+        status = pier__url_make_quickly(url, last, false, text, query, err);
+        pier__origin_unref(last);
     }
     if (status == 0) {
         status = pier__url_make(url, http->base, text, query, err);
         if (status == 0) {
-            pthread_mutex_lock(&http->lock);
-            pier__origin_set(&http->last_origin, url);
-            pthread_mutex_unlock(&http->lock);
+            set_last_origin(http, url);
         }
     }
     return status < 0 ? status : 0;

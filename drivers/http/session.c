@@ -64,6 +64,12 @@ static const char *system_certificates(void)
     return NULL;
 }
 
+typedef struct close_op {
+    pier__op op; /* first */
+    pier_http *http; /* holds the user's reference */
+    bool multi_closing;
+} close_op;
+
 /* ---- Life --------------------------------------------------------------------------------- */
 
 static void free_session(pier_http *http)
@@ -71,8 +77,8 @@ static void free_session(pier_http *http)
     /* In a forked child libcurl's handles are the parent's: only memory of our own is freed. */
     if (http->fork_generation == pier__fork_generation) {
         curl_url_cleanup(http->base);
-        pier__origin_fini(&http->base_origin);
-        pier__origin_fini(&http->last_origin);
+        pier__origin_unref(http->base_origin);
+        pier__origin_unref(http->last_origin);
         curl_share_cleanup(http->share);
     }
     pier__names_fini(&http->names);
@@ -81,6 +87,7 @@ static void free_session(pier_http *http)
     pthread_mutex_destroy(&http->lock);
     pier__free(http->headers);
     pier__free(http->ca_file);
+    pier__free(http->close_memory);
     pier__free(http);
 }
 
@@ -171,17 +178,16 @@ static pier_http *new_session(pier_runner *runner, int limit)
         pthread_mutex_init(&http->share_lock, NULL);
         pier__pool_init(&http->pool, "slot", limit ? limit : LIMIT);
         pier__names_init(&http->names);
+        http->close_memory = pier__calloc(1, sizeof(close_op));
+        if (!http->close_memory) {
+            pier__http_unref(http);
+            return NULL;
+        }
     }
     return http;
 }
 
 /* ---- Closing ------------------------------------------------------------------------------ */
-
-typedef struct close_op {
-    pier__op op; /* first */
-    pier_http *http; /* holds the user's reference */
-    bool multi_closing;
-} close_op;
 
 /* Ends the streams that have been handed out, and has the steps of all others see `closing`. */
 static void end_exchanges(pier_http *http, pier__op *closer)
@@ -263,15 +269,15 @@ pier_future *pier__http_close_op(pier_http *http)
     if (!http) {
         return pier__op_null();
     }
-    pier__op *failed;
-    close_op *self = pier__op_new(&close_class, http->runner, &failed);
-    if (!self) {
-        /* Without memory the runner's close ends it; in a forked child it is the parent's. */
-        return failed;
+    if (http->fork_generation != pier__fork_generation) {
+        return pier__op_forked(); /* it is the parent's */
     }
     if (!pier__handle_leave(&http->handle)) {
-        return pier__op_refuse(&self->op, PIER_ECLOSED, "pier_http_close: it is being closed");
+        return pier__op_null(); /* the runner is closing it */
     }
+    close_op *self = http->close_memory;
+    http->close_memory = NULL;
+    pier__op_init(&self->op, &close_class, http->runner);
     self->http = http;
     return &self->op;
 }

@@ -14,12 +14,13 @@ struct pier__http_multi;
 struct pier_http {
     pier__handle handle;
     atomic_int refs; /* the user, each exchange and each stream */
+    void *close_memory; /* memory for the operation that closes it, which must not fail */
 
     /* Immutable after open. */
     pier_runner *runner; /* may be gone when the last future that holds the session is freed */
     unsigned fork_generation;
     CURLU *base;                /* NULL: none */
-    pier__origin base_origin;
+    pier__origin *base_origin;  /* may be NULL, like the next */
     struct curl_slist *headers; /* one piece of memory; NULL: none */
     int64_t timeout_ms, connect_timeout_ms;
     int64_t body_max; /* -1: no bound */
@@ -36,7 +37,7 @@ struct pier_http {
     pthread_mutex_t lock;
     struct pier__exchange *exchanges; /* all that are under way */
     pier__op *closer;                 /* woken when the last of them has ended */
-    pier__origin last_origin;         /* of the last absolute URL */
+    pier__origin *last_origin;        /* of an absolute URL that was asked for lately */
 
     /* Loop thread. */
     struct pier__http_multi *multi;

@@ -10,12 +10,18 @@
 #include "sdk/alloc.h"
 #include "sdk/error.h"
 #include "sdk/loop.h"
+#include "sdk/runner.h"
 #include "sync/ops.h"
 #include <string.h>
 
 /* A reader is told of so many bytes while libcurl goes on receiving, so that both work at the same
  * time; of fewer when it has received what there is. */
 enum { TELL_AT_ONCE = 128 * 1024 };
+
+typedef struct close_op {
+    pier__op op; /* first */
+    pier_stream *stream; /* holds the user's reference */
+} close_op;
 
 static pier_stream *ref(pier_stream *stream)
 {
@@ -33,6 +39,7 @@ static void unref(pier_stream *stream)
     pier__free(stream->spare);
     pier__free(stream->current);
     pier__free(stream->fault);
+    pier__free(stream->close_memory);
     pier__lines_fini(&stream->lines);
     pthread_mutex_destroy(&stream->lock);
     pier__free(stream);
@@ -256,7 +263,12 @@ static const pier__op_class stream_class = {
 static pier_stream *new_stream(pier_http *http)
 {
     pier_stream *stream = pier__calloc(1, sizeof *stream);
-    if (stream) {
+    void *closer = stream ? pier__calloc(1, sizeof(close_op)) : NULL;
+    if (!closer) {
+        pier__free(stream);
+        stream = NULL;
+    } else {
+        stream->close_memory = closer;
         atomic_init(&stream->refs, 1);
         pthread_mutex_init(&stream->lock, NULL);
         stream->handle.runner = http->runner;
@@ -408,11 +420,6 @@ pier_future *pier__stream_block_op(pier_stream *stream)
 
 /* ---- Closing ------------------------------------------------------------------------------ */
 
-typedef struct close_op {
-    pier__op op; /* first */
-    pier_stream *stream; /* holds the user's reference */
-} close_op;
-
 static void settle_close(close_op *self)
 {
     pier_error *failure = &self->stream->failure;
@@ -462,14 +469,15 @@ pier_future *pier__stream_close_op(pier_stream *stream)
     if (!stream) {
         return pier__op_null();
     }
-    pier__op *failed;
-    close_op *self = pier__op_new(&close_class, stream->handle.runner, &failed);
-    if (!self) {
-        return failed;
+    if (stream->exchange.http->fork_generation != pier__fork_generation) {
+        return pier__op_forked(); /* it is the parent's */
     }
     if (!pier__handle_leave(&stream->handle)) {
-        return pier__op_refuse(&self->op, PIER_ECLOSED, "pier_stream_close: it is being closed");
+        return pier__op_null(); /* the runner is closing it */
     }
+    close_op *self = stream->close_memory;
+    stream->close_memory = NULL;
+    pier__op_init(&self->op, &close_class, stream->handle.runner);
     self->stream = stream;
     pthread_mutex_lock(&stream->lock);
     bool over = stream->over;

@@ -39,6 +39,7 @@ void pier__lines_fini(pier__lines *lines);
 struct pier_stream {
     pier__handle handle;
     atomic_int refs; /* the user, the operations on it, posts */
+    void *close_memory; /* memory for the operation that closes it, which must not fail */
     /* Loop thread. */
     pier__exchange exchange;
     bool closed;

@@ -7,6 +7,7 @@
 #include "sdk/alloc.h"
 #include "sdk/error.h"
 #include <arpa/inet.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -324,29 +325,53 @@ int pier__url_make(pier__url *url, const CURLU *base, const char *reference,
 
 /* ---- Without the parser ------------------------------------------------------------------- */
 
-void pier__origin_fini(pier__origin *origin)
-{
-    curl_url_cleanup(origin->handle);
-    origin->handle = NULL;
-}
+struct pier__origin {
+    atomic_int refs;
+    CURLU *handle;
+    char *host;
+    char port[8];
+    bool https, numeric;
+    size_t size;
+    char prefix[]; /* "http://example.org:8080" */
+};
 
-void pier__origin_set(pier__origin *origin, const pier__url *url)
+pier__origin *pier__origin_new(const pier__url *url)
 {
-    pier__origin_fini(origin);
     size_t size = (size_t)(skip_authority(url->text) - url->text);
-    if (url->user || size >= sizeof origin->prefix || strlen(url->host) >= sizeof origin->host) {
-        return;
+    pier__origin *origin = url->user ? NULL : pier__calloc(1, sizeof *origin + size + 1);
+    if (!origin) {
+        return NULL;
     }
+    atomic_init(&origin->refs, 1);
     memcpy(origin->prefix, url->text, size);
-    origin->prefix[size] = 0;
     origin->size = size;
-    snprintf(origin->host, sizeof origin->host, "%s", url->host);
     memcpy(origin->port, url->port, sizeof origin->port);
     origin->https = url->https;
     origin->numeric = url->numeric;
+    origin->host = pier__strdup(url->host);
     origin->handle = curl_url();
-    if (origin->handle && curl_url_set(origin->handle, CURLUPART_URL, origin->prefix, 0)) {
-        pier__origin_fini(origin);
+    if (!origin->host || !origin->handle ||
+        curl_url_set(origin->handle, CURLUPART_URL, origin->prefix, 0)) {
+        pier__origin_unref(origin);
+        return NULL;
+    }
+    return origin;
+}
+
+pier__origin *pier__origin_ref(pier__origin *origin)
+{
+    if (origin) {
+        atomic_fetch_add_explicit(&origin->refs, 1, memory_order_relaxed);
+    }
+    return origin;
+}
+
+void pier__origin_unref(pier__origin *origin)
+{
+    if (origin && atomic_fetch_sub_explicit(&origin->refs, 1, memory_order_acq_rel) == 1) {
+        curl_url_cleanup(origin->handle);
+        pier__free(origin->host);
+        pier__free(origin);
     }
 }
 
@@ -379,14 +404,17 @@ static void parse_quickly(pier__url *url, const pier__origin *origin)
 /* Nothing behind the authority can change what the authority is. */
 static bool covers(const pier__origin *origin, const char *reference)
 {
-    return origin->handle && !strncmp(reference, origin->prefix, origin->size) &&
+    return !strncmp(reference, origin->prefix, origin->size) &&
            strchr("/?#", reference[origin->size]);
 }
 
 int pier__url_make_quickly(pier__url *url, const pier__origin *origin, bool is_base,
                            const char *reference, const pier_pair *query, pier_error *err)
 {
-    bool is_path = is_base && origin->handle && reference[0] == '/' && reference[1] != '/';
+    if (!origin) {
+        return 0;
+    }
+    bool is_path = is_base && reference[0] == '/' && reference[1] != '/';
     if (!is_path && !covers(origin, reference)) {
         return 0;
     }
@@ -422,13 +450,13 @@ bool pier__url_same_origin(const pier__url *a, const pier__url *b)
     return a->https == b->https && !strcasecmp(a->host, b->host) && !strcmp(a->port, b->port);
 }
 
-CURLU *pier__url_base(const char *text, pier__origin *origin, pier_error *err)
+CURLU *pier__url_base(const char *text, pier__origin **origin, pier_error *err)
 {
     pier__url url;
     if (pier__url_make(&url, NULL, text, NULL, err) < 0) {
         return NULL;
     }
-    pier__origin_set(origin, &url);
+    *origin = pier__origin_new(&url);
     pier__url_fini(&url);
     CURLU *base = curl_url();
     if (!base || curl_url_set(base, CURLUPART_URL, text, 0)) {

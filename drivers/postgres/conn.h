@@ -53,7 +53,8 @@ typedef struct pier__postgres_conn {
     PGconn *pg;      /* NULL while it is not connected */
     int fd;
     bool tls;
-    bool idle;    /* has been in the pool since its last request */
+    bool idle;         /* has been in the pool since its last request */
+    bool said_goodbye; /* the server is about to end the session */
     pier__postgres_connecting connecting;
 
     /* Prepared statements. */
@@ -69,7 +70,8 @@ typedef struct pier__postgres_conn {
     const char *sql;
     size_t sql_size;
     const pier_args *args;
-    pier__postgres_statement *statement;
+    pier__postgres_statement *statement; /* in the cache, or `unnamed` */
+    pier__postgres_statement *preparing; /* not described yet, and so in neither */
     bool flushing;       /* part of it is not sent yet */
     bool answered;       /* the server is ready for the next one */
     int syncs;           /* in pipeline mode: how many are still to come */

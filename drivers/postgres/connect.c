@@ -29,11 +29,14 @@ static bool needs_lookup(const pier__postgres_host *host)
            inet_pton(AF_INET6, host->host, address) != 1;
 }
 
-/* Notices are dropped; by default libpq prints them. */
-static void drop_notice(void *arg, const PGresult *notice)
+/* Notices are dropped; by default libpq prints them. What the server says before it ends an idle
+ * session comes as a notice too, often well before the end itself. */
+static void take_notice(void *arg, const PGresult *notice)
 {
-    (void)arg;
-    (void)notice;
+    pier__postgres_conn *conn = arg;
+    if (pier__postgres_is_fatal(notice)) {
+        conn->said_goodbye = true;
+    }
 }
 
 static void close_attempt(pier__postgres_conn *conn)
@@ -90,7 +93,7 @@ static bool start_attempt(pier__postgres_conn *conn, pier__db_op *op, const char
     keywords[count] = NULL, values[count] = NULL;
     conn->pg = PQconnectStartParams(keywords, values, 0);
     if (conn->pg) {
-        PQsetNoticeReceiver(conn->pg, drop_notice, NULL);
+        PQsetNoticeReceiver(conn->pg, take_notice, conn);
         /* The only way to learn the SQLSTATE of a refusal; see pier__postgres_connect_error. */
         PQsetErrorVerbosity(conn->pg, PQERRORS_VERBOSE);
     }
@@ -219,6 +222,7 @@ static void finish_connecting(pier__postgres_conn *conn)
     conn->pg = pg;
     conn->fd = PQsocket(pg);
     conn->tls = PQsslInUse(pg);
+    conn->said_goodbye = false;
     PQsetnonblocking(pg, 1);
     PQsetErrorVerbosity(pg, PQERRORS_DEFAULT);
     conn->base.open = true;

@@ -61,6 +61,7 @@ static void deliver_result(pier__db_op *op)
 static void deliver_nothing(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    PQclear(conn->result);
     conn->result = PQmakeEmptyPGresult(conn->pg, PGRES_TUPLES_OK);
     if (!conn->result) {
         pier__postgres_fail_nomem(op);

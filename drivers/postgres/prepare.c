@@ -75,7 +75,7 @@ bool pier__postgres_prepare_send(pier__db_op *op, bool whole)
         return false;
     }
     PGconn *pg = conn->pg;
-    conn->statement = statement;
+    conn->preparing = statement;
     conn->whole = whole && (!conn->args || conn->args->count == 0) && !is_copy(statement->sql);
     conn->syncs = 1;
     conn->part = 0;
@@ -84,10 +84,6 @@ bool pier__postgres_prepare_send(pier__db_op *op, bool whole)
                (!conn->whole ||
                 PQsendQueryPrepared(pg, statement->name, 0, NULL, NULL, NULL, 0)) &&
                PQpipelineSync(pg) && send_closes(conn);
-    if (!sent) {
-        conn->statement = NULL;
-        pier__postgres_statement_free(statement);
-    }
     return pier__postgres_sent(op, sent);
 }
 
@@ -143,10 +139,8 @@ static void fail_count(pier__db_op *op, const pier__postgres_statement *statemen
 bool pier__postgres_prepare_end(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    pier__postgres_statement *statement = conn->statement;
-    conn->statement = NULL;
+    pier__postgres_statement *statement = conn->preparing;
     if (!conn->described || !describe(statement, conn->described)) {
-        pier__postgres_statement_free(statement);
         if (conn->error) {
             pier__postgres_fail_sql(op);
         } else {
@@ -154,6 +148,7 @@ bool pier__postgres_prepare_end(pier__db_op *op)
         }
         return false;
     }
+    conn->preparing = NULL;
     store(conn, statement);
     conn->statement = statement;
     if (conn->whole && statement->param_count > 0) {

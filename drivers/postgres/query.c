@@ -25,6 +25,10 @@ static void end_request(pier__postgres_conn *conn)
         pier__postgres_cancel_free(conn->cancel);
         conn->cancel = NULL;
     }
+    if (conn->preparing) {
+        pier__postgres_statement_free(conn->preparing);
+        conn->preparing = NULL;
+    }
     conn->statement = NULL;
     conn->until = 0;
     if (conn->pg) {

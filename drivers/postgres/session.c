@@ -32,8 +32,12 @@ static bool is_closed(pier__postgres_conn *conn)
         if (!PQconsumeInput(conn->pg)) {
             return true;
         }
+        /* This makes libpq look at what it has read. */
         for (PGnotify *notify; (notify = PQnotifies(conn->pg));) {
             PQfreemem(notify);
+        }
+        if (conn->said_goodbye) {
+            return true;
         }
     }
 }
@@ -75,7 +79,8 @@ static void forget_session(pier__postgres_conn *conn)
 {
     pier__postgres_cache_fini(&conn->statements);
     pier__postgres_statement_free(conn->unnamed);
-    conn->unnamed = NULL;
+    pier__postgres_statement_free(conn->preparing);
+    conn->unnamed = conn->preparing = conn->statement = NULL;
     conn->forgotten_count = 0;
     conn->resetting = conn->flushing = false;
     conn->stream = 0;

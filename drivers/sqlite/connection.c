@@ -6,6 +6,7 @@
 #include "drivers/sqlite/connection.h"
 
 #include "drivers/sqlite/error.h"
+#include "drivers/sqlite/setup.h"
 #include "sdk/alloc.h"
 #include "sdk/clock.h"
 #include "sdk/lane.h"
@@ -33,7 +34,14 @@ bool pier__sqlite_is_interrupted(pier__sqlite_conn *conn)
 static int on_progress(void *data)
 {
     pier__sqlite_conn *conn = data;
-    return conn->current && !conn->finishing && pier__sqlite_is_interrupted(conn);
+    if (!conn->current || conn->finishing) {
+        return 0;
+    }
+    if (conn->read_until && pier__now() >= conn->read_until) {
+        conn->too_old = true;
+        return 1;
+    }
+    return pier__sqlite_is_interrupted(conn);
 }
 
 /* Waits for a lock of another connection: 0 gives up. Short waits first, since most locks are
@@ -65,6 +73,11 @@ static int on_busy(void *data, int count)
     return 1;
 }
 
+bool pier__sqlite_wait_lock(pier__sqlite_conn *conn, int count)
+{
+    return on_busy(conn, count) != 0;
+}
+
 /* ---- Work --------------------------------------------------------------------------------- */
 
 pier_lane *pier__sqlite_conn_lane(pier__conn *base)
@@ -91,6 +104,7 @@ void pier__sqlite_work_begin(pier__sqlite_conn *conn, pier__op *op)
     conn->failure.status = 0;
     conn->interrupted = 0;
     conn->finishing = conn->locked_out = conn->vanished = false;
+    conn->misplaced = conn->too_old = false;
     conn->current = op;
 }
 
@@ -169,8 +183,12 @@ static bool fail_open(pier__sqlite_conn *conn, int code)
 
 static bool open_file(pier__sqlite_conn *conn)
 {
-    const pier__sqlite_db *db = (const pier__sqlite_db *)conn->base.db;
-    int code = sqlite3_open_v2(db->path, &conn->sqlite, db->open_flags | SQLITE_OPEN_NOMUTEX, NULL);
+    pier__sqlite_db *db = (pier__sqlite_db *)conn->base.db;
+    int flags = pier__sqlite_is_reader(conn) ? SQLITE_OPEN_READONLY : db->open_flags;
+    flags |= SQLITE_OPEN_NOMUTEX | (db->uri ? SQLITE_OPEN_URI : 0);
+    conn->generation = atomic_load(&db->generation);
+    int code = sqlite3_open_v2(db->uri ? db->uri : db->path, &conn->sqlite, flags,
+                               *db->vfs ? db->vfs : NULL);
     if (code != SQLITE_OK) {
         return fail_open(conn, conn->sqlite ? sqlite3_extended_errcode(conn->sqlite) : code);
     }
@@ -204,7 +222,7 @@ static void open_work(pier__op *op)
 {
     pier__sqlite_conn *conn = (pier__sqlite_conn *)((pier__db_op *)op)->conn;
     pier__sqlite_work_begin(conn, op);
-    if (open_file(conn) && check_file(conn)) {
+    if (open_file(conn) && check_file(conn) && pier__sqlite_set_up(conn)) {
         conn->base.open = true;
     } else {
         close_file(conn);
@@ -234,13 +252,16 @@ void pier__sqlite_open_step(pier__db_op *op, unsigned events)
 
 bool pier__sqlite_conn_init(pier__conn *base)
 {
-    pier__sqlite_cache_init(&((pier__sqlite_conn *)base)->cache, PIER__SQLITE_CACHE_MAX);
+    const pier__sqlite_db *db = (const pier__sqlite_db *)base->db;
+    pier__sqlite_cache_init(&((pier__sqlite_conn *)base)->cache, db->setup.statement_cache);
     return true;
 }
 
 bool pier__sqlite_conn_release(pier__conn *base)
 {
-    return !base->in_tx;
+    const pier__sqlite_conn *conn = (const pier__sqlite_conn *)base;
+    return !base->in_tx &&
+           conn->generation == atomic_load(&((pier__sqlite_db *)base->db)->generation);
 }
 
 /* Cursors that are still open find their statement gone. */

@@ -5,6 +5,7 @@
  * used by whoever has the connection's turn, on the thread that does the work: the caller's own, or
  * the connection's lane.
  */
+#include "drivers/sqlite/driver.h"
 #include "drivers/sqlite/statement.h"
 #include "sdk/db.h"
 
@@ -12,8 +13,13 @@ typedef struct pier__sqlite_db {
     pier_db base; /* first */
     /* Immutable after init. */
     char *path;
-    int open_flags; /* of sqlite3_open_v2 */
+    char *uri;      /* what SQLite is given instead of the path; NULL: the path */
+    int open_flags; /* of sqlite3_open_v2, for the connection that writes */
     int busy_timeout_ms;
+    char vfs[64];
+    pier__sqlite_setup setup;
+    /* Grows when the file turns out to be another one than was opened. */
+    atomic_uint generation;
 } pier__sqlite_db;
 
 typedef struct pier__sqlite_conn {
@@ -23,6 +29,8 @@ typedef struct pier__sqlite_conn {
     pier__sqlite_statement *held; /* by cursors */
     pier__sqlite_builder builder;
     struct pier_lane *lane; /* NULL until the loop needs it */
+    unsigned generation;    /* the database's, when it was opened */
+    int64_t read_until;     /* of a reader's transaction, where that is bounded; 0: it has none */
     /* The request under way. */
     pier__op *current; /* whose work runs now; NULL: no work runs, and nothing waits for locks */
     int64_t busy_until;
@@ -30,8 +38,15 @@ typedef struct pier__sqlite_conn {
     int interrupted;    /* the status by which a handler has stopped it; 0: none has */
     bool locked_out;    /* it was waiting for a lock when it was stopped */
     bool vanished;      /* its failure has ended the transaction, or will */
+    bool misplaced;     /* on a reader: it needs the writer, and has done nothing */
+    bool too_old;       /* its read transaction has come to its bound */
     pier_error failure; /* valid where its status is not 0 */
 } pier__sqlite_conn;
+
+static inline bool pier__sqlite_is_reader(const pier__sqlite_conn *conn)
+{
+    return conn->base.pool != &conn->base.db->pool;
+}
 
 bool pier__sqlite_conn_init(pier__conn *base);
 void pier__sqlite_conn_fini(pier__conn *base);
@@ -39,6 +54,8 @@ bool pier__sqlite_conn_release(pier__conn *base);
 struct pier_lane *pier__sqlite_conn_lane(pier__conn *base);
 void pier__sqlite_open_step(pier__db_op *op, unsigned events);
 
+/* Waits for a lock that another connection has, for the count-th time; false: long enough. */
+bool pier__sqlite_wait_lock(pier__sqlite_conn *conn, int count);
 /* Has `work` done by whoever waits for the operation. */
 void pier__sqlite_wait_work(pier__db_op *op, void (*work)(pier__op *op));
 /* Brackets the work of a request: the handlers obey `op` in between. */

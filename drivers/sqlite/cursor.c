@@ -59,8 +59,8 @@ void pier__sqlite_cursors_reclaim(pier__sqlite_conn *conn)
 
 static bool begin(pier__sqlite_conn *conn, pier__sqlite_cursor *cursor)
 {
-    pier__sqlite_statement *statement = pier__sqlite_statement_begin(
-        conn, cursor->base.sql, strlen(cursor->base.sql), cursor->base.args);
+    pier__sqlite_statement *statement = pier__sqlite_statement_begin_in(
+        conn, cursor->base.db, cursor->base.sql, strlen(cursor->base.sql), cursor->base.args);
     if (!statement) {
         return false;
     }
@@ -124,7 +124,7 @@ bool pier__sqlite_cursor_block(pier__sqlite_conn *conn, pier__db_op *op)
         /* A step after a failure would begin again. */
         pier__sqlite_builder_clear(&conn->builder);
         pier__sqlite_cursor_close(conn, cursor);
-        cursor->base.ended = true;
+        cursor->base.ended = !conn->misplaced;
     }
     return done;
 }

@@ -6,10 +6,33 @@
 #include "drivers/sqlite/connection.h"
 #include "drivers/sqlite/cursor.h"
 #include "drivers/sqlite/request.h"
+#include "drivers/sqlite/sql.h"
 #include "sdk/alloc.h"
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+/* As a URI, where options of SQLite's own are to be given. NULL: no memory. */
+static char *make_uri(const char *path, const pier__sqlite_url *url)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    char *uri = pier__malloc(strlen("file:?immutable=1&nolock=1") + 3 * strlen(path) + 1);
+    char *at = uri ? stpcpy(uri, "file:") : NULL;
+    for (; at && *path; path++) {
+        if (strchr("%?#", *path)) {
+            *at++ = '%';
+            *at++ = hex[*path >> 4];
+            *at++ = hex[*path & 15];
+        } else {
+            *at++ = *path;
+        }
+    }
+    if (at) {
+        at = stpcpy(at, url->immutable ? "?immutable=1" : "?nolock=1");
+        stpcpy(at, url->immutable && url->nolock ? "&nolock=1" : "");
+    }
+    return uri;
+}
 
 /* The path as it means the same file whatever the working directory will be; "file:" would make
  * SQLite read it as a URI. NULL: no memory. */
@@ -44,15 +67,20 @@ static int db_init(pier_db *root, const char *text, pier_error *err)
     db->path = fixed_path(url.path, url.path_size);
     size_t room = strlen("sqlite:") + url.path_size + 1;
     root->name = pier__malloc(room);
-    if (!db->path || !root->name) {
+    bool has_uri = db->path && (url.immutable || url.nolock) && !url.memory;
+    db->uri = has_uri ? make_uri(db->path, &url) : NULL;
+    if (!db->path || !root->name || (has_uri && !db->uri)) {
         return pier_error_set(err, PIER_ENOMEM, "out of memory");
     }
     snprintf(root->name, room, "sqlite:%.*s", (int)url.path_size, url.path);
     db->open_flags = url.open_flags;
     db->busy_timeout_ms = url.busy_timeout_ms;
-    /* Without a write-ahead log readers and writers exclude each other; and each connection to
-     * :memory: would see a database of its own. */
+    db->setup = url.setup;
+    memcpy(db->vfs, url.vfs, sizeof db->vfs);
+    /* There is one writer at a time, so there is one connection to write with: who waits for it is
+     * served in order. Readers are beside it, where a write-ahead log allows it. */
     root->settings.pool_max = 1;
+    root->settings.readers = url.readers;
     return 0;
 }
 
@@ -60,14 +88,23 @@ static void db_fini(pier_db *root)
 {
     pier__sqlite_db *db = (pier__sqlite_db *)root;
     pier__free(db->path);
-    db->path = NULL;
+    pier__free(db->uri);
+    db->path = db->uri = NULL;
 }
 
 static const char *begin_sql(const pier_tx_options *options)
 {
     /* A transaction that begins as a reader and then writes can fail at once, whatever the busy
      * timeout, so only one that will not write begins as one. */
-    return options && options->read_only ? "begin deferred" : "begin immediate";
+    static const char *const statements[] = {"begin immediate", "begin", "begin exclusive"};
+    return options && options->read_only ? "begin" : statements[options ? options->lock : 0];
+}
+
+static bool reads(const pier__db_op *op)
+{
+    return (op->request == PIER__FETCH || op->request == PIER__EXECUTE ||
+            op->request == PIER__CURSOR_BLOCK) &&
+           pier__sqlite_sql_may_read(op->sql);
 }
 
 static const char *const schemes[] = {"sqlite", NULL};
@@ -87,6 +124,7 @@ const pier__db_driver pier__sqlite_driver = {
     .close_blocks = true,
     .conn_lane = pier__sqlite_conn_lane,
     .begin_sql = begin_sql,
+    .reads = reads,
     .cursor_fini = pier__sqlite_cursor_fini,
     .cursor_keeps_conn = false,
 };

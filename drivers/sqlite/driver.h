@@ -7,12 +7,27 @@
 
 extern const pier__db_driver pier__sqlite_driver;
 
+/* What is set on each new connection. */
+typedef struct pier__sqlite_setup {
+    int statement_cache;                                   /* statements */
+    int read_tx_max_ms;                                    /* 0: no bound */
+    const char *journal_mode, *synchronous, *foreign_keys; /* constants; NULL: left as it is */
+    int64_t journal_size_limit;                            /* -1: left as it is */
+    int wal_autocheckpoint;                                /* the same */
+    bool extensions;
+} pier__sqlite_setup;
+
 /* A URL taken apart. */
 typedef struct pier__sqlite_url {
     const char *path; /* in the URL, not terminated */
     size_t path_size;
     int open_flags; /* of sqlite3_open_v2 */
     int busy_timeout_ms;
+    int readers;
+    bool memory;
+    bool immutable, nolock;
+    char vfs[64]; /* "": the default one */
+    pier__sqlite_setup setup;
 } pier__sqlite_url;
 
 /* Reads `sqlite:path?key=value&...`. 0 or a status. */

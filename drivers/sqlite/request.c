@@ -6,7 +6,10 @@
 
 #include "drivers/sqlite/cursor.h"
 #include "drivers/sqlite/error.h"
+#include "drivers/sqlite/own.h"
+#include "drivers/sqlite/setup.h"
 #include "drivers/sqlite/sql.h"
+#include "sdk/clock.h"
 #include <string.h>
 #include <strings.h>
 
@@ -15,12 +18,52 @@
 #define sqlite3_total_changes64 sqlite3_total_changes
 #endif
 
+static bool refuse_writing(pier__sqlite_conn *conn, const char *sql)
+{
+    char excerpt[PIER__SQLITE_EXCERPT];
+    pier__sqlite_sql_excerpt(excerpt, sql);
+    pier_error_set(&conn->failure, PIER_ESQL,
+                   "the transaction is read-only; begin one without read_only: %s", excerpt);
+    return false;
+}
+
 pier__sqlite_statement *pier__sqlite_statement_begin(pier__sqlite_conn *conn, const char *sql,
                                                      size_t size, const pier_args *args)
 {
     pier__sqlite_statement *statement =
         pier__sqlite_cache_take(&conn->cache, conn->sqlite, sql, size, &conn->failure);
     if (statement && !pier__sqlite_statement_bind(statement, args, &conn->failure)) {
+        pier__sqlite_cache_give(&conn->cache, statement);
+        statement = NULL;
+    }
+    return statement;
+}
+
+/* A reader does not do what may write, nor what it cannot prepare: temporary tables, functions and
+ * attached databases may be known to the writer. In a transaction it is too late for that. */
+static bool may_run_here(pier__sqlite_conn *conn, const pier_db *scope,
+                         const pier__sqlite_statement *statement)
+{
+    bool reads = statement && statement->read_only;
+    if (reads || (statement && !scope->read_only && !pier__sqlite_is_reader(conn))) {
+        return reads || !sqlite3_get_autocommit(conn->sqlite) || pier__sqlite_check_file(conn);
+    }
+    if (scope->kind == PIER__DB_POOL && pier__sqlite_is_reader(conn)) {
+        conn->misplaced = true;
+    } else if (statement) {
+        refuse_writing(conn, statement->sql);
+    }
+    return false;
+}
+
+pier__sqlite_statement *pier__sqlite_statement_begin_in(pier__sqlite_conn *conn,
+                                                        const pier_db *scope, const char *sql,
+                                                        size_t size, const pier_args *args)
+{
+    pier__sqlite_statement *statement =
+        pier__sqlite_cache_take(&conn->cache, conn->sqlite, sql, size, &conn->failure);
+    bool here = may_run_here(conn, scope, statement);
+    if (statement && (!here || !pier__sqlite_statement_bind(statement, args, &conn->failure))) {
         pier__sqlite_cache_give(&conn->cache, statement);
         statement = NULL;
     }
@@ -51,7 +94,7 @@ static int64_t count_changes(pier__sqlite_conn *conn, int64_t total_before)
 static bool execute(pier__sqlite_conn *conn, pier__db_op *op)
 {
     pier__sqlite_statement *statement =
-        pier__sqlite_statement_begin(conn, op->sql, op->sql_size, op->args);
+        pier__sqlite_statement_begin_in(conn, op->db, op->sql, op->sql_size, op->args);
     if (!statement) {
         return false;
     }
@@ -77,7 +120,7 @@ static bool collect_all(pier__sqlite_conn *conn, pier__sqlite_statement *stateme
 static bool fetch(pier__sqlite_conn *conn, pier__db_op *op)
 {
     pier__sqlite_statement *statement =
-        pier__sqlite_statement_begin(conn, op->sql, op->sql_size, op->args);
+        pier__sqlite_statement_begin_in(conn, op->db, op->sql, op->sql_size, op->args);
     if (!statement) {
         return false;
     }
@@ -100,7 +143,8 @@ static bool refuse_arguments(pier__sqlite_conn *conn, const char *sql)
 }
 
 /* Runs the statement at `*at` and moves behind it. */
-static bool run_next(pier__sqlite_conn *conn, const char *script, const char **at)
+static bool run_next(pier__sqlite_conn *conn, const pier_db *scope, const char *script,
+                     const char **at)
 {
     const char *sql = *at;
     sqlite3_stmt *stmt = NULL;
@@ -109,7 +153,9 @@ static bool run_next(pier__sqlite_conn *conn, const char *script, const char **a
         return pier__sqlite_fail(conn, code, script, sql);
     }
     bool done = sqlite3_bind_parameter_count(stmt) ? refuse_arguments(conn, sql)
-                                                   : step_through(conn, stmt, script, sql);
+                : scope->read_only && !sqlite3_stmt_readonly(stmt)
+                    ? refuse_writing(conn, sql)
+                    : step_through(conn, stmt, script, sql);
     sqlite3_finalize(stmt);
     return done;
 }
@@ -125,7 +171,7 @@ static bool run_script(pier__sqlite_conn *conn, pier__db_op *op)
             pier__sqlite_sql_check_pragma(at, &conn->failure) < 0) {
             return false;
         }
-        if (!run_next(conn, op->sql, &at)) {
+        if (!run_next(conn, op->db, op->sql, &at)) {
             return false;
         }
         if (op->db->kind == PIER__DB_TX && sqlite3_get_autocommit(conn->sqlite)) {
@@ -155,9 +201,17 @@ static bool run_own(pier__sqlite_conn *conn, const char *sql)
 static bool begin(pier__sqlite_conn *conn, pier__db_op *op)
 {
     /* A database that cannot be written has no write lock to take. */
-    bool deferred =
-        sqlite3_db_readonly(conn->sqlite, "main") == 1 && !strcasecmp(op->sql, "begin immediate");
-    return run_own(conn, deferred ? "begin" : op->sql);
+    const pier_db *tx = op->made;
+    if (tx->depth > 0) {
+        return run_own(conn, op->sql);
+    }
+    bool only_reads = tx->read_only || sqlite3_db_readonly(conn->sqlite, "main") == 1;
+    if (!only_reads && !pier__sqlite_check_file(conn)) {
+        return false;
+    }
+    /* The snapshot is taken by the first statement that reads, so that one is run now. */
+    return run_own(conn, only_reads ? "begin" : op->sql) &&
+           (!tx->read_only || run_own(conn, "select 1 from sqlite_master limit 1"));
 }
 
 static bool commit(pier__sqlite_conn *conn, pier__db_op *op)
@@ -228,6 +282,53 @@ static bool check_after(pier__sqlite_conn *conn, const pier__db_op *op, bool don
                                 "pier_db_close to roll back");
 }
 
+/* ---- The age of read transactions --------------------------------------------------------- */
+
+static bool ends_something(const pier__db_op *op)
+{
+    return op->request == PIER__ROLLBACK || op->request == PIER__COMMIT ||
+           op->request == PIER__CURSOR_CLOSE;
+}
+
+/* A reader that goes on for ever keeps the log from being reset, so its transaction is ended here,
+ * whatever is open in it. */
+static void fail_too_old(pier__sqlite_conn *conn)
+{
+    int max_ms = ((const pier__sqlite_db *)conn->base.db)->setup.read_tx_max_ms;
+    pier_error_set(&conn->failure, PIER_ETIMEDOUT,
+                   "the read transaction is older than %d ms (read_tx_max_ms in the URL): read "
+                   "in shorter ones, or raise the bound",
+                   max_ms);
+    if (!sqlite3_get_autocommit(conn->sqlite)) {
+        sqlite3_exec(conn->sqlite, "rollback", NULL, NULL, NULL);
+        conn->vanished = true;
+    }
+}
+
+/* False: it was too old before it began. */
+static bool begin_age(pier__sqlite_conn *conn, const pier__db_op *op)
+{
+    int max_ms = ((const pier__sqlite_db *)conn->base.db)->setup.read_tx_max_ms;
+    if (!max_ms || !pier__sqlite_is_reader(conn)) {
+        return true;
+    }
+    int64_t now = pier__now();
+    if (!conn->read_until) {
+        conn->read_until = now + INT64_C(1000000) * max_ms;
+    }
+    return now < conn->read_until || ends_something(op);
+}
+
+static void end_age(pier__sqlite_conn *conn)
+{
+    if (conn->too_old) {
+        fail_too_old(conn);
+    }
+    if (sqlite3_get_autocommit(conn->sqlite) && !conn->held) {
+        conn->read_until = 0;
+    }
+}
+
 /* ---- The work and the steps around it ----------------------------------------------------- */
 
 static bool run_users(pier__sqlite_conn *conn, pier__db_op *op)
@@ -260,6 +361,8 @@ static bool run_request(pier__sqlite_conn *conn, pier__db_op *op)
     case PIER__CURSOR_CLOSE:
         pier__sqlite_cursor_close(conn, (pier__sqlite_cursor *)op->cursor);
         return true;
+    case PIER__OWN:
+        return ((pier__sqlite_own *)op)->run(conn, (pier__sqlite_own *)op);
     default:
         return run_users(conn, op);
     }
@@ -273,7 +376,15 @@ static void request_work(pier__op *base)
     if (conn->held) {
         pier__sqlite_cursors_reclaim(conn);
     }
-    run_request(conn, op);
+    if (begin_age(conn, op)) {
+        run_request(conn, op);
+    } else {
+        conn->too_old = true;
+        if (op->cursor) {
+            pier__sqlite_cursor_close(conn, (pier__sqlite_cursor *)op->cursor);
+        }
+    }
+    end_age(conn);
     conn->base.in_tx = !sqlite3_get_autocommit(conn->sqlite);
     pier__sqlite_work_end(conn);
 }
@@ -282,7 +393,9 @@ void pier__sqlite_run_step(pier__db_op *op, unsigned events)
 {
     pier_error err;
     if (events & PIER__WORKED) {
-        if (pier__sqlite_work_error((pier__sqlite_conn *)op->conn, &op->op, &err)) {
+        if (((pier__sqlite_conn *)op->conn)->misplaced) {
+            pier__db_op_move(op);
+        } else if (pier__sqlite_work_error((pier__sqlite_conn *)op->conn, &op->op, &err)) {
             pier__db_op_failed(op, &err);
         } else {
             pier__db_op_ran(op);

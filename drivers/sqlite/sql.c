@@ -81,6 +81,23 @@ const char *pier__sqlite_sql_skip(const char *sql)
     }
 }
 
+/* Pragmas are not among them: they may change the connection, and read its settings. */
+bool pier__sqlite_sql_may_read(const char *sql)
+{
+    static const char *const words[] = {"select", "with", "values", "explain"};
+    sql = pier__sqlite_sql_skip(sql);
+    size_t size = 0;
+    while ((sql[size] | 32) >= 'a' && (sql[size] | 32) <= 'z') {
+        size++;
+    }
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (size == strlen(words[i]) && !strncasecmp(sql, words[i], size)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool pier__sqlite_sql_is_pragma(const char *sql)
 {
     return !strncasecmp(pier__sqlite_sql_skip(sql), "pragma", 6);

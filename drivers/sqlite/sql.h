@@ -15,6 +15,9 @@ int pier__sqlite_sql_argument(const char *name, pier_error *err);
 /* The first byte of what is neither white space, nor a comment, nor a semicolon; or the end. */
 const char *pier__sqlite_sql_skip(const char *sql);
 
+/* Does it look like a statement that only reads? WITH may begin others too. */
+bool pier__sqlite_sql_may_read(const char *sql);
+
 /* A PRAGMA does part of its work while it is prepared, so it must be prepared each time. */
 bool pier__sqlite_sql_is_pragma(const char *sql);
 /* Refuses what would take the handlers from the connection by which it can be cancelled. */

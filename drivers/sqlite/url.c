@@ -5,6 +5,7 @@
  */
 #include "drivers/sqlite/driver.h"
 
+#include "drivers/sqlite/statement.h"
 #include <inttypes.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -288,6 +289,11 @@ static int check(const pier__sqlite_url *url, pier_error *err)
         return pier_error_set(err, PIER_EINVAL,
                               "mode=ro cannot set a journal_mode; leave preset and journal_mode "
                               "out (readers=N is possible)");
+    }
+    if (url->setup.read_tx_max_ms && !url->readers) {
+        return pier_error_set(err, PIER_EINVAL,
+                              "read_tx_max_ms bounds the read transactions of readers, of which "
+                              "there are none; add readers=N");
     }
     return 0;
 }

@@ -5,11 +5,13 @@
 #include <pier/error.h>
 #include <pier/future.h>
 #include <pier/group.h>
+#include <pier/hooks.h>
 #include <pier/http.h>
 #include <pier/lane.h>
 #include <pier/row.h>
 #include <pier/runner.h>
 #include <pier/scope.h>
+#include <pier/sqlite.h>
 #include <pier/struct.h>
 #include <pier/task.h>
 #include <pier/value.h>

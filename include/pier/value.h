@@ -39,10 +39,11 @@ typedef struct pier_value {
     } as;
 } pier_value;
 
-/* Arguments of a statement, in the order of $1, $2, ... */
+/* Arguments of a statement, in the order of $1, $2, ..., or by their names. */
 typedef struct pier_args {
     size_t count;
     const pier_value *values;
+    const char *const *names; /* as many, without $, : or @; NULL: the arguments are numbered */
 } pier_args;
 
 static inline pier_value pier_null(void)
@@ -321,7 +322,41 @@ pier__cannot_read_into(struct pier__use_a_pointer_to_bool_int_int64_double_or_ch
  * as long as the block around them: do not keep them across the iterations of a loop. */
 #define PIER_ARGS(...)                                                                             \
     (&(const pier_args){PIER__COUNT(__VA_ARGS__),                                                  \
-                        (const pier_value[]){PIER__EACH(PIER_VALUE, __VA_ARGS__)}})
+                        (const pier_value[]){PIER__EACH(PIER_VALUE, __VA_ARGS__)}, NULL})
+
+/* Applies f to each of 1 to 20 pairs. An odd number of arguments leaves the name of f behind, which
+ * is what the compiler then complains of. */
+#define PIER__P2(f, name, x) f(name, x)
+#define PIER__P4(f, name, x, ...) f(name, x), PIER__P2(f, __VA_ARGS__)
+#define PIER__P6(f, name, x, ...) f(name, x), PIER__P4(f, __VA_ARGS__)
+#define PIER__P8(f, name, x, ...) f(name, x), PIER__P6(f, __VA_ARGS__)
+#define PIER__P10(f, name, x, ...) f(name, x), PIER__P8(f, __VA_ARGS__)
+#define PIER__P12(f, name, x, ...) f(name, x), PIER__P10(f, __VA_ARGS__)
+#define PIER__P14(f, name, x, ...) f(name, x), PIER__P12(f, __VA_ARGS__)
+#define PIER__P16(f, name, x, ...) f(name, x), PIER__P14(f, __VA_ARGS__)
+#define PIER__P18(f, name, x, ...) f(name, x), PIER__P16(f, __VA_ARGS__)
+#define PIER__P20(f, name, x, ...) f(name, x), PIER__P18(f, __VA_ARGS__)
+#define PIER__P22(f, name, x, ...) f(name, x), PIER__P20(f, __VA_ARGS__)
+#define PIER__P24(f, name, x, ...) f(name, x), PIER__P22(f, __VA_ARGS__)
+#define PIER__P26(f, name, x, ...) f(name, x), PIER__P24(f, __VA_ARGS__)
+#define PIER__P28(f, name, x, ...) f(name, x), PIER__P26(f, __VA_ARGS__)
+#define PIER__P30(f, name, x, ...) f(name, x), PIER__P28(f, __VA_ARGS__)
+#define PIER__P32(f, name, x, ...) f(name, x), PIER__P30(f, __VA_ARGS__)
+#define PIER__P34(f, name, x, ...) f(name, x), PIER__P32(f, __VA_ARGS__)
+#define PIER__P36(f, name, x, ...) f(name, x), PIER__P34(f, __VA_ARGS__)
+#define PIER__P38(f, name, x, ...) f(name, x), PIER__P36(f, __VA_ARGS__)
+#define PIER__P40(f, name, x, ...) f(name, x), PIER__P38(f, __VA_ARGS__)
+#define PIER__EACH_NAME_NEEDS_A_VALUE(name, x) name
+#define PIER__VALUE_OF_NAME(name, x) PIER_VALUE(x)
+#define PIER__PAIRS(f, ...) PIER__CAT(PIER__P, PIER__COUNT(__VA_ARGS__))(f, __VA_ARGS__)
+
+/* Arguments by name, for $name, :name and @name (SQLite): PIER_NAMED("id", 7, "name", "ada"). 1 to
+ * 20 names, which are strings, each followed by its value. */
+#define PIER_NAMED(...)                                                                            \
+    (&(const pier_args){                                                                           \
+        PIER__COUNT(__VA_ARGS__) / 2,                                                              \
+        (const pier_value[]){PIER__PAIRS(PIER__VALUE_OF_NAME, __VA_ARGS__)},                       \
+        (const char *const[]){PIER__PAIRS(PIER__EACH_NAME_NEEDS_A_VALUE, __VA_ARGS__)}})
 
 /* The places that the columns of a row are read into, in their order. */
 #define PIER_INTO(...)                                                                             \

@@ -1,7 +1,8 @@
 #ifndef PIER_VALUE_HPP
 #define PIER_VALUE_HPP
 /*
- * What _Generic and compound literals do in C, for C++17: PIER_ARGS, PIER_INTO, and options.
+ * What _Generic and compound literals do in C, for C++17: PIER_ARGS, PIER_NAMED, PIER_INTO, and
+ * options.
  * Included by the C headers. Bind NULL as nullptr: C++'s NULL is a number.
  */
 #include <type_traits>
@@ -80,6 +81,20 @@ template <size_t N> struct pier__cxx_args {
     {
         args.count = N;
         args.values = values;
+        args.names = nullptr;
+        return &args;
+    }
+};
+
+template <size_t N> struct pier__cxx_named {
+    pier_value values[N];
+    const char *names[N];
+    pier_args args;
+    const pier_args *get()
+    {
+        args.count = N;
+        args.values = values;
+        args.names = names;
         return &args;
     }
 };
@@ -97,7 +112,26 @@ template <size_t N> struct pier__cxx_intos {
 
 template <class... T> inline pier__cxx_args<sizeof...(T)> pier__make_args(const T &...values)
 {
-    return {{pier__of(values)...}, {0, nullptr}};
+    return {{pier__of(values)...}, {0, nullptr, nullptr}};
+}
+
+template <class V, class... T>
+inline void pier__fill_named(pier_value *to, const char **names, const char *name, const V &value,
+                             const T &...rest)
+{
+    *names = name;
+    *to = pier__of(value);
+    if constexpr (sizeof...(T) > 0) {
+        pier__fill_named(to + 1, names + 1, rest...);
+    }
+}
+
+template <class... T> inline pier__cxx_named<sizeof...(T) / 2> pier__make_named(const T &...pairs)
+{
+    static_assert(sizeof...(T) > 0 && sizeof...(T) % 2 == 0, "each name needs a value");
+    pier__cxx_named<sizeof...(T) / 2> named;
+    pier__fill_named(named.values, named.names, pairs...);
+    return named;
 }
 
 template <class... T> inline pier__cxx_intos<sizeof...(T)> pier__make_intos(const T &...places)
@@ -106,6 +140,7 @@ template <class... T> inline pier__cxx_intos<sizeof...(T)> pier__make_intos(cons
 }
 
 #define PIER_ARGS(...) (pier__make_args(__VA_ARGS__).get())
+#define PIER_NAMED(...) (pier__make_named(__VA_ARGS__).get())
 #define PIER_INTO(...) (pier__make_intos(__VA_ARGS__).get())
 
 namespace pier

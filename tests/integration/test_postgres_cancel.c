@@ -112,6 +112,15 @@ static int run_sleep(pier_db *pool, pier_error *err)
     return (int)pier_db_execute(pool, "select pg_sleep(30)", NULL, err);
 }
 
+static int run_stream(pier_db *pool, pier_error *err)
+{
+    pier_cursor *cursor = pier_db_cursor(
+        pool, "select g, pg_sleep(0.005) from generate_series(1, 100000) g", NULL, err);
+    while (pier_cursor_next(cursor)) {
+    }
+    return pier_cursor_close(cursor, err);
+}
+
 static int run_sleep_with_argument(pier_db *pool, pier_error *err)
 {
     pier_result *rows = pier_db_fetch(pool, "select pg_sleep($1)", PIER_ARGS(30.0), err);
@@ -125,8 +134,26 @@ static void test_deadline__of_a_query(void **state)
     end_by_deadline(db, run_sleep, "pg_sleep");
     end_by_deadline(db, run_sleep_with_argument, "pg_sleep");
     assert_usable(db);
-    /* It was cancelled, not disconnected. */
-    assert_int_equal(look_int("select count(*) from pg_stat_activity where application_name = 'pier'"), 1);
+}
+
+static int backend_of(pier_db *pool)
+{
+    int pid = 0;
+    pier_error err = {0};
+    (void)!pier_db_fetch_into(pool, "select pg_backend_pid()", NULL, PIER_INTO(&pid), &err);
+    assert_string_equal(err.message, "");
+    return pid;
+}
+
+static void test_deadline__keeps_the_connection(void **state)
+{
+    (void)state;
+    pier_db *pool = open_pool(1);
+    int before = backend_of(pool);
+    end_by_deadline(pool, run_sleep, "pg_sleep");
+    end_by_deadline(pool, run_stream, "pg_sleep");
+    assert_int_equal(backend_of(pool), before);
+    pier_db_close(pool);
 }
 
 static int run_script(pier_db *pool, pier_error *err)
@@ -175,15 +202,6 @@ static void test_deadline__of_waiting_for_a_connection_by_the_pool(void **state)
     assert_usable(db);
     pier_db_close(db);
     db = usual;
-}
-
-static int run_stream(pier_db *pool, pier_error *err)
-{
-    pier_cursor *cursor = pier_db_cursor(
-        pool, "select g, pg_sleep(0.005) from generate_series(1, 100000) g", NULL, err);
-    while (pier_cursor_next(cursor)) {
-    }
-    return pier_cursor_close(cursor, err);
 }
 
 static void test_deadline__of_streaming(void **state)
@@ -263,7 +281,10 @@ static void test_deadline__in_a_transaction_dooms_it(void **state)
     (void)state;
     pier_error err = {0};
     pier_db *tx = pier_db_begin(db, NULL, &err);
-    end_by_deadline(tx, run_sleep, "pg_sleep");
+    struct phase phase = {.run = run_sleep, .pool = tx};
+    run_phase(NULL, &phase, NULL);
+    assert_ended_at_once(&phase);
+    assert_true(await_running("pg_sleep", 0));
     assert_true(pier_db_execute(tx, "select 1", NULL, &err) < 0);
     assert_true(pier_db_commit(tx, &err) < 0);
     pier_db_close(tx);
@@ -430,6 +451,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_deadline__of_a_query),
+        TEST(test_deadline__keeps_the_connection),
         TEST(test_deadline__of_a_script),
         TEST(test_deadline__of_waiting_for_a_connection),
         TEST(test_deadline__of_waiting_for_a_connection_by_the_pool),

@@ -10,9 +10,9 @@
 /* Renders the rows of a block; frees it. A negative pier_status with `err` filled. */
 static int take_block(struct slt_run *run, pier_result *block, pier_error *err)
 {
-    int status = block ? pier_result_check(block, err) : err->status;
+    int status = block ? 0 : err->status;
     int columns = pier_result_columns(block);
-    if (status == 0 && (size_t)columns != run->record.types.size) {
+    if (block && (size_t)columns != run->record.types.size) {
         status = pier_error_set(err, PIER_EUSER, "the query has %d columns, not %zu", columns,
                                 run->record.types.size);
     }
@@ -32,11 +32,17 @@ static int take_block(struct slt_run *run, pier_result *block, pier_error *err)
 static int fetch_by_cursor(struct slt_run *run, const char *sql, pier_error *err)
 {
     pier_cursor *cursor = pier_db_cursor(run->session.db, sql, NULL, err);
-    int status = cursor ? 0 : err->status;
-    for (size_t rows = 1; status == 0 && rows;) {
-        pier_result *block = pier_cursor_block(cursor, err);
+    pier_result *block = pier_cursor_block(cursor, err);
+    size_t rows = pier_result_count(block);
+    int status = take_block(run, block, err);
+    while (status == 0 && rows) {
+        block = pier_cursor_block(cursor, err);
         rows = pier_result_count(block);
-        status = take_block(run, block, err);
+        if (block && !rows) {
+            pier_result_free(block); /* the end has no rows, and no columns either */
+        } else {
+            status = take_block(run, block, err);
+        }
     }
     int closed = pier_cursor_close(cursor, status < 0 ? NULL : err);
     return status < 0 ? status : closed;

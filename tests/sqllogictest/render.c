@@ -2,6 +2,8 @@
  * of all types that Pier knows. */
 #include "tests/sqllogictest/render.h"
 
+#include <float.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +44,23 @@ static double to_double(const pier_row *row, int column, pier_value value)
     return d == 0 ? 0 : d; /* the databases do not agree on when a zero has a sign */
 }
 
+/* "%.3f" as SQLite's printf has it: of numbers with more than 16 digits before the point, the rest
+ * is zeros. */
+static void add_real(struct slt_values *to, double d)
+{
+    /* The greatest double has 309 digits before the point. */
+    char number[400];
+    char mantissa[32];
+    int size = snprintf(number, sizeof number, "%.3f", d);
+    if (fabs(d) >= 1e16 && fabs(d) <= DBL_MAX) {
+        snprintf(mantissa, sizeof mantissa, "%.15e", fabs(d));
+        int zeros = atoi(strchr(mantissa, 'e') + 1) - 15;
+        size = snprintf(number, sizeof number, "%s%c%.15s%0*d.000", d < 0 ? "-" : "", mantissa[0],
+                        mantissa + 2, zeros, 0);
+    }
+    slt_values_add(to, number, (size_t)size);
+}
+
 static void add_text(struct slt_values *to, const char *text, size_t size)
 {
     if (!size) {
@@ -59,17 +78,15 @@ static void add_text(struct slt_values *to, const char *text, size_t size)
 
 void slt_render(struct slt_values *to, char type, const pier_row *row, int column)
 {
-    /* "%.3f" of the greatest double has 309 digits before the point. */
-    char number[400];
     pier_value value = pier_row_value(row, column);
     if (value.type == PIER_NULL) {
-        add_text(to, "NULL", strlen("NULL"));
+        slt_values_add(to, "NULL", strlen("NULL"));
     } else if (type == 'I') {
+        char number[24];
         int size = snprintf(number, sizeof number, "%" PRId64, to_integer(row, column, value));
-        add_text(to, number, (size_t)size);
+        slt_values_add(to, number, (size_t)size);
     } else if (type == 'R') {
-        int size = snprintf(number, sizeof number, "%.3f", to_double(row, column, value));
-        add_text(to, number, (size_t)size);
+        add_real(to, to_double(row, column, value));
     } else {
         size_t size = 0;
         const void *text = pier_row_bytes(row, column, &size);

@@ -15,10 +15,11 @@ struct slt_suite {
     struct slt_target target;
     struct slt_report report;
     pier_runner *runner;
-    bool halt;         /* stop at the first failure */
-    bool cursor;       /* read results through cursors */
-    int64_t threshold; /* from the command line; below 0: the files' own counts */
-    atomic_bool stop;  /* no further record, no further file */
+    bool halt;               /* stop at the first failure */
+    bool cursor;             /* read results through cursors */
+    int64_t threshold;       /* from the command line; below 0: the files' own counts */
+    atomic_bool stop;        /* no further record, no further file */
+    atomic_bool interrupted; /* that was Ctrl-C */
 };
 
 /* One file that is being run. */

@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <pier/group.h>
 #include <signal.h>
 #include <stdio.h>
@@ -255,7 +256,7 @@ static int run_all(struct program *program)
         fprintf(stderr, "sqllogictest: %s\n", err.message);
     }
     pier_runner_close(suite->runner);
-    bool stopped = interrupted || (atomic_load(&suite->stop) && !suite->halt);
+    bool stopped = interrupted || atomic_load(&suite->interrupted);
     if (stopped) {
         fputs("sqllogictest: interrupted\n", stderr);
     }

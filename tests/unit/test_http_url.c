@@ -12,7 +12,7 @@
 static void assert_joined(const char *base_text, const char *reference, const char *expected)
 {
     pier_error err = {0};
-    pier__origin origin = {0};
+    pier__origin *origin = NULL;
     CURLU *base = base_text ? pier__url_base(base_text, &origin, &err) : NULL;
     pier__url url;
     if (pier__url_make(&url, base, reference, NULL, &err) < 0) {
@@ -20,13 +20,13 @@ static void assert_joined(const char *base_text, const char *reference, const ch
     }
     assert_string_equal(url.text, expected);
     pier__url_fini(&url);
-    int made = pier__url_make_quickly(&url, &origin, true, reference, NULL, &err);
+    int made = pier__url_make_quickly(&url, origin, true, reference, NULL, &err);
     assert_true(made >= 0);
     if (made) { /* the way without the parser must not differ */
         assert_string_equal(url.text, expected);
         pier__url_fini(&url);
     }
-    pier__origin_fini(&origin);
+    pier__origin_unref(origin);
     curl_url_cleanup(base);
 }
 
@@ -59,14 +59,14 @@ static void test_url__drops_fragments_and_encodes_what_is_not_ascii(void **state
 static void assert_refused(const char *base_text, const char *reference)
 {
     pier_error err = {0};
-    pier__origin origin = {0};
+    pier__origin *origin = NULL;
     CURLU *base = base_text ? pier__url_base(base_text, &origin, &err) : NULL;
     pier__url url;
     assert_int_equal(pier__url_make(&url, base, reference, NULL, &err), PIER_EINVAL);
     assert_int_equal(err.status, PIER_EINVAL);
     assert_null(strstr(err.message, "secret"));
-    assert_true(pier__url_make_quickly(&url, &origin, true, reference, NULL, &err) <= 0);
-    pier__origin_fini(&origin);
+    assert_true(pier__url_make_quickly(&url, origin, true, reference, NULL, &err) <= 0);
+    pier__origin_unref(origin);
     curl_url_cleanup(base);
 }
 
@@ -181,19 +181,19 @@ static void test_url__finds_that_an_origin_covers_only_its_own(void **state)
 {
     (void)state;
     pier_error err = {0};
-    pier__origin origin = {0};
+    pier__origin *origin = NULL;
     CURLU *base = pier__url_base("http://h:80", &origin, &err);
     pier__url url;
     static const char *const others[] = {"http://h:8080/", "http://h:80.org/", "http://h:80@evil/",
                                          "http://h:80\\@evil/", "//evil/", "relative"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        assert_int_equal(pier__url_make_quickly(&url, &origin, true, others[i], NULL, &err), 0);
+        assert_int_equal(pier__url_make_quickly(&url, origin, true, others[i], NULL, &err), 0);
     }
-    assert_int_equal(pier__url_make_quickly(&url, &origin, false, "/path", NULL, &err), 0);
-    assert_int_equal(pier__url_make_quickly(&url, &origin, false, "http://h:80/p", NULL, &err), 1);
+    assert_int_equal(pier__url_make_quickly(&url, origin, false, "/path", NULL, &err), 0);
+    assert_int_equal(pier__url_make_quickly(&url, origin, false, "http://h:80/p", NULL, &err), 1);
     assert_string_equal(url.host, "h");
     pier__url_fini(&url);
-    pier__origin_fini(&origin);
+    pier__origin_unref(origin);
     curl_url_cleanup(base);
 }
 

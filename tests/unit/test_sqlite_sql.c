@@ -172,12 +172,12 @@ static void assert_bad_url(const char *text, const char *says)
 static void test_url__refuses_what_it_does_not_know_and_names_what_it_does(void **state)
 {
     (void)state;
-    assert_bad_url("sqlite:x?cache=shared", "known are mode and busy_timeout_ms");
+    assert_bad_url("sqlite:x?cache=shared", "known are mode, preset");
     assert_bad_url("sqlite:x?mode=wr", "ro, rw or rwc");
     assert_bad_url("sqlite:x?mode", "ro, rw or rwc");
-    assert_bad_url("sqlite:x?busy_timeout_ms=", "milliseconds");
-    assert_bad_url("sqlite:x?busy_timeout_ms=-1", "milliseconds");
-    assert_bad_url("sqlite:x?busy_timeout_ms=99999999999999999999", "milliseconds");
+    assert_bad_url("sqlite:x?busy_timeout_ms=", "a number from 0");
+    assert_bad_url("sqlite:x?busy_timeout_ms=-1", "a number from 0");
+    assert_bad_url("sqlite:x?busy_timeout_ms=99999999999999999999", "a number from 0");
     assert_bad_url("sqlite:", "sqlite:path");
     assert_bad_url("sqlite:?mode=ro", "sqlite:path");
     assert_bad_url("sqlite://x.db", "sqlite:path");

@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "sdk/runner.h" /* its parameters would shadow `runner` below */
 #include "tests/support/wait.h"
 
 /* Long enough for a loaded machine under a sanitizer; a test that works does not wait for it. */

@@ -1,0 +1,16 @@
+#ifndef PIER_SDK_HOOKS_H
+#define PIER_SDK_HOOKS_H
+/*
+ * Telling the program's hooks. Each costs one load where there is no hook.
+ */
+#include <pier/hooks.h>
+#include <stdatomic.h>
+
+/* Is anybody interested? */
+extern atomic_bool pier__tracing;
+
+void pier__log(pier_log_level level, const char *format, ...) PIER_PRINTF(2, 3);
+void pier__trace_end(const pier_trace *trace);
+void pier__unobserved(const pier_error *err);
+
+#endif

@@ -1,0 +1,387 @@
+/* Groups: many futures, taken as they finish. */
+#include "tests/unit/unit.h"
+
+#include <pier/group.h>
+#include <pier/scope.h>
+#include <pier/task.h>
+#include <pthread.h>
+#include <string.h>
+
+static int give_arg(pier_task *self, void *arg, pier_error *err)
+{
+    (void)self;
+    (void)err;
+    return (int)(intptr_t)arg;
+}
+
+static int sleep_arg(pier_task *self, void *arg, pier_error *err)
+{
+    int status = pier_task_sleep(self, (intptr_t)arg, err);
+    return status < 0 ? status : (int)(intptr_t)arg;
+}
+
+static int sleep_long(pier_task *self, void *arg, pier_error *err)
+{
+    int status = pier_task_sleep(self, 600000, err);
+    if (arg) {
+        atomic_fetch_add((atomic_int *)arg, 1); /* ended */
+    }
+    return status;
+}
+
+static int fail_now(pier_task *self, void *arg, pier_error *err)
+{
+    (void)self;
+    (void)arg;
+    return pier_error_set(err, PIER_EUSER, "no luck");
+}
+
+static pier_group *open_group(bool collect, int64_t timeout_ms)
+{
+    pier_group *group = pier_group_open(
+        runner, PIER_GROUP_OPTIONS(.collect = collect, .timeout_ms = timeout_ms), NULL);
+    assert_non_null(group);
+    return group;
+}
+
+static void test_group__without_members_ends_at_once(void **state)
+{
+    (void)state;
+    pier_group *group = open_group(false, 0);
+    assert_null(pier_group_next(group, NULL));
+    assert_int_equal(pier_group_close(group, NULL), 0);
+}
+
+static void test_next__gives_members_as_they_finish(void **state)
+{
+    (void)state;
+    pier_group *group = open_group(false, 0);
+    const intptr_t times[] = {120, 1, 60};
+    const intptr_t order[] = {1, 60, 120};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(pier_group_start(group, sleep_arg, (void *)times[i]), 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        void *tag = NULL;
+        pier_future *future = pier_group_next(group, &tag);
+        assert_int_equal((intptr_t)tag, order[i]);
+        assert_true(pier_future_done(future));
+        assert_int_equal(pier_task_finish(future, NULL), order[i]);
+    }
+    assert_null(pier_group_next(group, NULL));
+    assert_int_equal(pier_group_close(group, NULL), 0);
+}
+
+static void test_add__takes_any_future_with_a_tag(void **state)
+{
+    (void)state;
+    pier_group *group = open_group(false, 0);
+    int tags[20];
+    for (int i = 0; i < 20; i++) {
+        pier_future *future = pier_task_start(runner, give_arg, (void *)(intptr_t)i);
+        if (i % 2) {
+            assert_int_equal(pier_future_wait(future, PIER_FOREVER, NULL), 1);
+        }
+        assert_int_equal(pier_group_add(group, future, &tags[i]), 0);
+    }
+    int sum = 0;
+    void *tag;
+    for (pier_future *future; (future = pier_group_next(group, &tag));) {
+        int number = pier_task_finish(future, NULL);
+        assert_ptr_equal(tag, &tags[number]);
+        sum += number;
+    }
+    assert_int_equal(sum, 190);
+    assert_int_equal(pier_group_close(group, NULL), 0);
+}
+
+static void test_failure__cancels_the_others_and_is_reported(void **state)
+{
+    (void)state;
+    atomic_int ended = 0;
+    pier_error err = {0};
+    pier_group *group = open_group(false, 0);
+    for (int i = 0; i < 10; i++) {
+        pier_group_start(group, sleep_long, &ended);
+    }
+    pier_group_start(group, fail_now, NULL);
+    assert_int_equal(pier_group_close(group, &err), PIER_EUSER);
+    assert_string_equal(err.message, "no luck");
+    /* Those that had not begun never do; no other is left when close returns. */
+    assert_true(ended <= 10);
+}
+
+static void test_next__of_a_failed_group_keeps_the_failures_for_close(void **state)
+{
+    (void)state;
+    pier_group *group = open_group(false, 0);
+    pier_group_start(group, sleep_long, NULL);
+    pier_group_start(group, fail_now, NULL);
+    assert_null(pier_group_next(group, NULL));
+    assert_int_equal(pier_group_start(group, give_arg, (void *)1), 0); /* comes too late */
+    assert_int_equal(pier_group_close(group, NULL), PIER_EUSER);
+}
+
+static void test_collecting_group__leaves_the_others_running(void **state)
+{
+    (void)state;
+    pier_group *group = open_group(true, 0);
+    pier_group_start(group, fail_now, NULL);
+    pier_group_start(group, sleep_arg, (void *)20);
+    int failed = 0, succeeded = 0;
+    for (pier_future *future; (future = pier_group_next(group, NULL));) {
+        int status = pier_task_finish(future, NULL);
+        failed += status == PIER_EUSER;
+        succeeded += status == 20;
+    }
+    assert_int_equal(failed, 1);
+    assert_int_equal(succeeded, 1);
+    assert_int_equal(pier_group_close(group, NULL), 0);
+}
+
+static void test_timeout__cancels_the_rest(void **state)
+{
+    (void)state;
+    for (int collect = 0; collect < 2; collect++) {
+        pier_error err = {0};
+        pier_group *group = open_group(collect, 20);
+        pier_group_start(group, sleep_long, NULL);
+        pier_group_add(group, pier_task_start(runner, sleep_long, NULL), NULL);
+        int64_t started = support_now_ms();
+        assert_int_equal(pier_group_close(group, &err), PIER_ETIMEDOUT);
+        assert_int_equal(err.status, PIER_ETIMEDOUT);
+        assert_true(support_now_ms() - started < 5000);
+    }
+}
+
+/* Members and the group end at the same moment; what close says does not depend on who is first. */
+static void test_timeout__of_a_collecting_group_is_always_reported(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 100; i++) {
+        pier_group *group = open_group(true, 2);
+        pier_group_start(group, sleep_long, NULL);
+        assert_int_equal(pier_group_close(group, NULL), PIER_ETIMEDOUT);
+    }
+}
+
+static void test_timeout__ends_next(void **state)
+{
+    (void)state;
+    pier_group *group = open_group(false, 20);
+    pier_group_start(group, sleep_arg, (void *)1);
+    pier_group_start(group, sleep_long, NULL);
+    assert_int_equal(pier_task_finish(pier_group_next(group, NULL), NULL), 1);
+    assert_null(pier_group_next(group, NULL));
+    assert_int_equal(pier_group_close(group, NULL), PIER_ETIMEDOUT);
+}
+
+struct spawner {
+    pier_group *group;
+    atomic_int ran;
+    int depth;
+};
+
+static int spawn(pier_task *self, void *arg, pier_error *err)
+{
+    struct spawner *spawner = arg;
+    int number = atomic_fetch_add(&spawner->ran, 1);
+    if (number < 100) {
+        int status = pier_group_start(spawner->group, spawn, spawner);
+        return status < 0 ? status : pier_task_sleep(self, 0, err);
+    }
+    return 0;
+}
+
+static void test_members__may_start_others(void **state)
+{
+    (void)state;
+    struct spawner spawner = {.group = open_group(false, 0)};
+    pier_group_start(spawner.group, spawn, &spawner);
+    assert_int_equal(pier_group_close(spawner.group, NULL), 0);
+    assert_int_equal(spawner.ran, 101);
+}
+
+static void test_close__ends_members_when_its_scope_ends(void **state)
+{
+    (void)state;
+    atomic_int ended = 0;
+    pier_error err = {0};
+    pier_group *group = open_group(false, 0);
+    pier_group_start(group, sleep_long, &ended);
+    pier_future *outside = pier_task_start(runner, sleep_long, &ended);
+    pier_group_add(group, outside, NULL);
+    pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = 20), NULL);
+    assert_int_equal(pier_group_close(group, &err), PIER_ETIMEDOUT);
+    pier_scope_close(scope);
+    assert_int_equal(ended, 2);
+}
+
+static void test_members__obey_the_scope_that_the_group_was_opened_in(void **state)
+{
+    (void)state;
+    pier_scope *scope = pier_scope_open(runner, NULL, NULL);
+    pier_group *group = open_group(false, 0);
+    pier_group_start(group, sleep_long, NULL);
+    pier_scope_cancel(scope);
+    assert_int_equal(pier_group_close(group, NULL), PIER_ECANCELLED);
+    pier_scope_close(scope);
+}
+
+static int use_group(pier_task *self, void *arg, pier_error *err)
+{
+    pier_group *group = pier_group_open(pier_task_runner(self), arg, err);
+    for (intptr_t i = 1; i <= 10; i++) {
+        pier_group_start(group, i % 2 ? give_arg : sleep_arg, (void *)i);
+    }
+    int sum = 0;
+    for (pier_future *future; (future = pier_group_next(group, NULL));) {
+        sum += pier_task_finish(future, err);
+    }
+    int status = pier_group_close(group, err);
+    return status < 0 ? status : sum;
+}
+
+static void test_group__works_in_a_task(void **state)
+{
+    (void)state;
+    assert_int_equal(pier_task_run(runner, use_group, NULL, NULL), 55);
+}
+
+static int close_long_group(pier_task *self, void *arg, pier_error *err)
+{
+    pier_group *group = pier_group_open(pier_task_runner(self), NULL, err);
+    pier_group_start(group, sleep_long, arg);
+    pier_task_sleep(self, 1, err);
+    return pier_group_close(group, err);
+}
+
+static void test_close__in_a_task_that_is_cancelled_ends_the_members_first(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        atomic_int ended = 0;
+        pier_future *future = pier_task_start(runner, close_long_group, &ended);
+        assert_int_equal(pier_future_wait(future, 5, NULL), 0);
+        pier_future_cancel(future);
+        assert_int_equal(pier_task_finish(future, NULL), PIER_ECANCELLED);
+        assert_int_equal(ended, 1);
+    }
+}
+
+struct on_loop {
+    pier_group *group;
+    int closed;
+    atomic_int done, ended;
+};
+
+static void close_on_loop(pier_future *future, void *user_data)
+{
+    (void)future;
+    struct on_loop *on_loop = user_data;
+    on_loop->closed = pier_group_close(on_loop->group, NULL);
+    atomic_store(&on_loop->done, 1);
+}
+
+static void test_close__on_the_loop_thread_cancels_and_does_not_wait(void **state)
+{
+    (void)state;
+    struct on_loop on_loop = {.group = open_group(false, 0)};
+    pier_future *member = pier_task_start(runner, sleep_long, &on_loop.ended);
+    pier_group_add(on_loop.group, member, NULL);
+    assert_int_equal(pier_task_run(runner, give_arg, NULL, NULL), 0); /* the member has begun */
+    pier_future_then(pier_task_start(runner, give_arg, NULL), close_on_loop, &on_loop);
+    assert_true(unit_await(&on_loop.done));
+    assert_int_equal(on_loop.closed, PIER_EDEADLOCK);
+    assert_true(unit_await(&on_loop.ended));
+}
+
+static void test_close__frees_what_nobody_took(void **state)
+{
+    (void)state;
+    pier_group *group = open_group(true, 0);
+    for (intptr_t i = 0; i < 100; i++) {
+        pier_group_start(group, i % 3 ? give_arg : fail_now, (void *)i);
+    }
+    pier_future_free(pier_group_next(group, NULL));
+    assert_int_equal(pier_group_close(group, NULL), 0);
+}
+
+static void test_null_group__keeps_the_error_that_explains_it(void **state)
+{
+    (void)state;
+    pier_error err = {0};
+    pier_error_set(&err, PIER_ENOMEM, "before");
+    assert_int_equal(pier_group_close(NULL, &err), PIER_ENOMEM);
+    assert_null(pier_group_next(NULL, NULL));
+    assert_int_equal(pier_group_start(NULL, give_arg, NULL), PIER_EINVAL);
+    pier_future *future = pier_task_start(runner, sleep_long, NULL);
+    assert_int_equal(pier_group_add(NULL, future, NULL), PIER_EINVAL); /* taken, and cancelled */
+    assert_null(pier_group_open(NULL, NULL, &err));
+    assert_int_equal(err.status, PIER_ENOMEM);
+}
+
+static void test_add__of_null_fails_the_group(void **state)
+{
+    (void)state;
+    pier_group *group = open_group(false, 0);
+    pier_group_add(group, NULL, NULL);
+    assert_int_equal(pier_group_close(group, NULL), PIER_EINVAL);
+}
+
+static void *add_many(void *arg)
+{
+    for (intptr_t i = 0; i < 100; i++) {
+        pier_group_start(arg, give_arg, (void *)1);
+    }
+    return NULL;
+}
+
+static void test_threads__may_add_while_another_takes(void **state)
+{
+    (void)state;
+    pier_group *group = open_group(false, 0);
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++) {
+        pthread_create(&threads[i], NULL, add_many, group);
+    }
+    int taken = 0;
+    int64_t until = support_now_ms() + BOUND_MS;
+    while (taken < 300 && support_now_ms() < until) {
+        pier_future *future = pier_group_next(group, NULL); /* NULL: none just now */
+        if (future) {
+            taken += pier_task_finish(future, NULL);
+        }
+    }
+    for (int i = 0; i < 3; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    assert_int_equal(taken, 300);
+    assert_int_equal(pier_group_close(group, NULL), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_RUNNER(test_group__without_members_ends_at_once),
+        WITH_RUNNER(test_next__gives_members_as_they_finish),
+        WITH_RUNNER(test_add__takes_any_future_with_a_tag),
+        WITH_RUNNER(test_failure__cancels_the_others_and_is_reported),
+        WITH_RUNNER(test_next__of_a_failed_group_keeps_the_failures_for_close),
+        WITH_RUNNER(test_collecting_group__leaves_the_others_running),
+        WITH_RUNNER(test_timeout__cancels_the_rest),
+        WITH_RUNNER(test_timeout__of_a_collecting_group_is_always_reported),
+        WITH_RUNNER(test_timeout__ends_next),
+        WITH_RUNNER(test_members__may_start_others),
+        WITH_RUNNER(test_close__ends_members_when_its_scope_ends),
+        WITH_RUNNER(test_members__obey_the_scope_that_the_group_was_opened_in),
+        WITH_RUNNER(test_group__works_in_a_task),
+        WITH_RUNNER(test_close__in_a_task_that_is_cancelled_ends_the_members_first),
+        WITH_RUNNER(test_close__on_the_loop_thread_cancels_and_does_not_wait),
+        WITH_RUNNER(test_close__frees_what_nobody_took),
+        WITH_RUNNER(test_null_group__keeps_the_error_that_explains_it),
+        WITH_RUNNER(test_add__of_null_fails_the_group),
+        WITH_RUNNER(test_threads__may_add_while_another_takes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
