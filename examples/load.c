@@ -258,7 +258,7 @@ static int store_batch(pier_db *tx, void *arg, pier_error *err)
     const struct batch *batch = arg;
     for (size_t i = 0; i < batch->count; i++) {
         const struct record *record = &batch->records[i];
-        pier_args args = {record->count, record->values};
+        pier_args args = {.count = record->count, .values = record->values};
         if (pier_db_execute(tx, record->insert, &args, err) < 0) {
             return err->status;
         }

@@ -41,7 +41,9 @@ pier_cursor *pier_db_cursor(pier_db *db, const char *sql, const pier_args *args,
         pier__error_null(err, db ? "pier_db_cursor: the SQL" : "pier_db_cursor: the database");
         return NULL;
     }
-    if (pier__runner_check(db->handle.runner, "the runner", err) < 0) {
+    pier_error invalid;
+    if (pier__runner_check(db->handle.runner, "the runner", err) < 0 ||
+        pier__db_check_args(db, "pier_db_cursor", sql, args, err ? err : &invalid) < 0) {
         return NULL;
     }
     pier_cursor *cursor = pier__calloc(1, db->driver->cursor_size);

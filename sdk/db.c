@@ -215,23 +215,85 @@ static void drop_block(pier__op *op)
     }
 
 static const pier__op_class execute_class = REQUEST_CLASS("pier_db_execute", "int64_t", NULL);
+static const pier__op_class insert_class = REQUEST_CLASS("pier_db_insert", "int64_t", NULL);
+static const pier__op_class many_class = REQUEST_CLASS("pier_db_execute_many", "int64_t", NULL);
+static const pier__op_class statement_execute_class =
+    REQUEST_CLASS("pier_statement_execute", "int64_t", NULL);
+static const pier__op_class statement_fetch_class =
+    REQUEST_CLASS("pier_statement_fetch", "pier_result *", drop_block);
 static const pier__op_class script_class = REQUEST_CLASS("pier_db_execute_script", "int", NULL);
 static const pier__op_class fetch_class =
     REQUEST_CLASS("pier_db_fetch", "pier_result *", drop_block);
 
-static int check_args(const char *name, const char *sql, const pier_args *args, pier_error *err)
+int pier__db_check_can(const pier_db *db, unsigned what, const char *function, pier_error *err)
 {
-    if (!sql) {
-        return pier_error_set(err, PIER_EINVAL, "%s: the SQL is NULL", name);
+    if (db->root->driver->can & what) {
+        return 0;
     }
-    for (size_t i = 0; args && i < args->count; i++) {
-        if (args->values[i].type < PIER_NULL || args->values[i].type >= PIER_INVALID) {
-            return pier_error_set(err, PIER_EINVAL, "%s: argument $%zu is %s", name, i + 1,
-                                  args->values[i].type == PIER_INVALID ? args->values[i].as.why
-                                                                       : "of no known type");
+    static const struct {
+        unsigned what;
+        const char *says;
+    } refusals[] = {
+        {PIER__CAN_NAMES, "has no arguments by name; write $1, $2, ... and use PIER_ARGS"},
+        {PIER__CAN_ROW_IDS, "has no row ids; add \"returning id\" and use pier_db_fetch_into"},
+        {PIER__CAN_MANY, "takes one row at a time; use pier_db_execute in a transaction"},
+        {PIER__CAN_DESCRIBE, "has no statement handles; pier_db_fetch and pier_db_execute prepare "
+                             "each statement once on each connection"},
+    };
+    size_t i = 0;
+    while (refusals[i].what != what) {
+        i++;
+    }
+    return pier_error_set(err, PIER_EINVAL, "%s: %.120s %s", function, db->root->name,
+                          refusals[i].says);
+}
+
+static int check_value(const pier_value *value, const char *function, size_t index,
+                       const char *name, pier_error *err)
+{
+    if (value->type >= PIER_NULL && value->type < PIER_INVALID) {
+        return 0;
+    }
+    const char *why = value->type == PIER_INVALID ? value->as.why : "of no known type";
+    return name ? pier_error_set(err, PIER_EINVAL, "%s: argument \"%s\" is %s", function, name, why)
+                : pier_error_set(err, PIER_EINVAL, "%s: argument $%zu is %s", function, index + 1,
+                                 why);
+}
+
+static int check_names(const pier_db *db, const char *function, const pier_args *args,
+                       pier_error *err)
+{
+    for (size_t i = 0; i < args->count; i++) {
+        if (!args->names[i]) {
+            return pier_error_set(err, PIER_EINVAL, "%s: name %zu of the arguments is NULL",
+                                  function, i + 1);
         }
     }
-    return 0;
+    return pier__db_check_can(db, PIER__CAN_NAMES, function, err);
+}
+
+int pier__db_check_args(const pier_db *db, const char *function, const char *sql,
+                        const pier_args *args, pier_error *err)
+{
+    if (!sql) {
+        return pier_error_set(err, PIER_EINVAL, "%s: the SQL is NULL", function);
+    }
+    if (!args) {
+        return 0;
+    }
+    int status = args->names ? check_names(db, function, args, err) : 0;
+    for (size_t i = 0; i < args->count && status == 0; i++) {
+        status = check_value(&args->values[i], function, i, args->names ? args->names[i] : NULL,
+                             err);
+    }
+    return status;
+}
+
+pier_future *pier__db_op_refuse(pier__db_op *op, const pier_error *err)
+{
+    pier__db_op_unstarted(&op->op, err);
+    pier__op_fail_with(&op->op, err);
+    return &op->op;
 }
 
 static pier_future *request_op(const pier__op_class *cls, pier__request request, pier_db *db,
@@ -246,10 +308,8 @@ static pier_future *request_op(const pier__op_class *cls, pier__request request,
         return failed;
     }
     pier_error err;
-    if (check_args(cls->name, sql, args, &err) < 0) {
-        pier__db_op_unstarted(&op->op, &err);
-        pier__op_fail_with(&op->op, &err);
-        return &op->op;
+    if (pier__db_check_args(db, cls->name, sql, args, &err) < 0) {
+        return pier__db_op_refuse(op, &err);
     }
     op->sql = sql;
     op->sql_size = strlen(sql);
@@ -270,6 +330,68 @@ pier_future *pier__db_execute_script_op(pier_db *db, const char *sql)
 pier_future *pier__db_fetch_op(pier_db *db, const char *sql, const pier_args *args)
 {
     return request_op(&fetch_class, PIER__FETCH, db, sql, args);
+}
+
+pier_future *pier__db_statement_op(pier_db *db, bool fetches, const char *sql,
+                                   const pier_args *args)
+{
+    return request_op(fetches ? &statement_fetch_class : &statement_execute_class,
+                      fetches ? PIER__FETCH : PIER__EXECUTE, db, sql, args);
+}
+
+static bool insert_ended(pier__db_op *op)
+{
+    op->count = op->last_id;
+    return false;
+}
+
+pier_future *pier__db_insert_op(pier_db *db, const char *sql, const pier_args *args)
+{
+    pier_future *future = request_op(&insert_class, PIER__EXECUTE, db, sql, args);
+    pier_error err;
+    if (pier__op_settled(future)) {
+        return future;
+    }
+    pier__db_op *op = (pier__db_op *)future;
+    op->ended = insert_ended;
+    return pier__db_check_can(db, PIER__CAN_ROW_IDS, "pier_db_insert", &err) < 0
+               ? pier__db_op_refuse(op, &err)
+               : future;
+}
+
+/* What cannot be bound at all is found before anything is sent. */
+static int check_rows(const pier_db *db, const char *sql, const pier_args *rows, size_t count,
+                      pier_error *err)
+{
+    int status = pier__db_check_can(db, PIER__CAN_MANY, many_class.name, err);
+    if (status == 0 && count && !rows) {
+        return pier_error_set(err, PIER_EINVAL, "%s: the rows are NULL", many_class.name);
+    }
+    for (size_t i = 0; i < count && status == 0; i++) {
+        pier_error why;
+        status = pier__db_check_args(db, many_class.name, sql, &rows[i], &why);
+        if (status < 0) {
+            pier_error_set(err, status, "row %zu: %.380s", i + 1, why.message);
+        }
+    }
+    return status;
+}
+
+pier_future *pier__db_execute_many_op(pier_db *db, const char *sql, const pier_args *rows,
+                                      size_t row_count)
+{
+    pier_future *future = request_op(&many_class, PIER__EXECUTE_MANY, db, sql, NULL);
+    pier_error err;
+    if (pier__op_settled(future)) {
+        return future;
+    }
+    pier__db_op *op = (pier__db_op *)future;
+    if (check_rows(db, sql, rows, row_count, &err) < 0) {
+        return pier__db_op_refuse(op, &err);
+    }
+    op->rows = rows;
+    op->row_count = row_count;
+    return future;
 }
 
 int pier_db_fetch_into(pier_db *db, const char *sql, const pier_args *args, const pier_intos *into,
@@ -388,6 +510,9 @@ static void close_pool_step(pier__op *op, unsigned events)
     pier_db *root = ((pier__db_op *)op)->db;
     (void)events;
     end_pools(root);
+    if (root->driver->db_closed) {
+        root->driver->db_closed(root);
+    }
     pier__db_unref(root); /* the user's */
     pier__op_succeed_int(op, 0);
 }

@@ -31,6 +31,8 @@ typedef enum pier__request {
     PIER__CURSOR_BLOCK, /* op->cursor -> op->block, cursor->ended */
     PIER__CURSOR_CLOSE, /* op->cursor: let go of what it holds on the connection */
     PIER__LEASE,        /* nothing: the connection is open, that is all */
+    PIER__EXECUTE_MANY, /* sql, rows -> op->count; on a pool or lease all of them or none */
+    PIER__DESCRIBE,     /* sql -> op->product, a pier__description */
     PIER__OWN /* the driver's own: its struct that begins with the pier__db_op says what */
 } pier__request;
 
@@ -56,8 +58,17 @@ typedef struct pier__db_settings {
     int64_t acquire_timeout_ms, connect_timeout_ms;
 } pier__db_settings;
 
+/* What not every driver can; the functions concerned are refused by the others. A set. */
+enum {
+    PIER__CAN_NAMES = 1,   /* arguments by name */
+    PIER__CAN_ROW_IDS = 2, /* op->last_id */
+    PIER__CAN_MANY = 4,    /* PIER__EXECUTE_MANY */
+    PIER__CAN_DESCRIBE = 8 /* PIER__DESCRIBE */
+};
+
 struct pier__db_driver {
     const char *const *schemes; /* "sqlite", ...; ends with NULL */
+    unsigned can;               /* PIER__CAN_... */
     size_t db_size;             /* of the driver's struct that begins with a pier_db: the root */
     size_t conn_size;           /* of its struct that begins with a pier__conn */
     size_t cursor_size;         /* of its struct that begins with a pier_cursor */
@@ -65,6 +76,8 @@ struct pier__db_driver {
     /* Reads the URL into the root; may change settings->pool_max and readers. 0 or a status. */
     int (*db_init)(pier_db *root, const char *url, pier_error *err);
     void (*db_fini)(pier_db *root);
+    /* The user has closed it; scopes and connections may still be around. NULL: nothing to do. */
+    void (*db_closed)(pier_db *root);
 
     /* Sets up a zeroed connection in memory; no I/O. False: no memory. */
     bool (*conn_init)(pier__conn *conn);
@@ -145,9 +158,14 @@ struct pier__db_op {
     size_t sql_size;
     const pier_args *args; /* borrowed until `own`, then its own; may be NULL */
     pier_cursor *cursor;
+    pier_writer *writer;
+    const pier_args *rows; /* EXECUTE_MANY; a writer's, or borrowed until `own`, then its own */
+    size_t row_count;
+    int64_t rows_before; /* of the writer's, for messages */
 
     /* Results, set by the driver. */
-    int64_t count;
+    int64_t count;   /* rows changed */
+    int64_t last_id; /* of the row inserted last; 0: none */
     pier_result *block;
     void *product; /* PIER__OWN: the result, where it is a pointer */
 
@@ -185,6 +203,8 @@ struct pier__db_op {
     pier_error *failure; /* and the particulars, NULL where there was no memory for them */
     char *own_sql;       /* copies, once `own` was called */
     pier_args *own_args;
+    pier_args *own_rows;
+    struct pier__rows *sending; /* the block of a writer's that it was made to write */
     char sql_buffer[64]; /* of a request made here */
     pier__post rehome;
 };
@@ -249,6 +269,8 @@ bool pier__db_is_doomed(pier_db *db, pier_error *err);
 /* Has it, or a scope around it, been ended? */
 bool pier__db_has_ended(pier_db *db);
 void pier__db_mark_ended(pier_db *tx);
+/* Has a request end its transaction or savepoint. */
+void pier__db_make_commit(pier__db_op *op);
 /* Turns a request into the rollback of its transaction or savepoint. */
 void pier__db_make_rollback(pier__db_op *op);
 /* A request that makes a scope has run: gives the connection to the scope and enters it in the
@@ -266,6 +288,11 @@ pier__db_op *pier__db_op_init(void *memory, const pier__op_class *cls, pier__req
 void pier__db_op_unstarted(pier__op *op, const pier_error *err);
 void pier__db_op_step(pier__op *op, unsigned events);
 bool pier__db_op_own(pier__op *op);
+/* Settles a cold operation that must not run; that dooms a transaction as a failure does. */
+pier_future *pier__db_op_refuse(pier__db_op *op, const pier_error *err);
+/* db.c: a request of a statement handle's. */
+pier_future *pier__db_statement_op(pier_db *db, bool fetches, const char *sql,
+                                   const pier_args *args);
 /* Has the request run SQL that lives as long as the operation. */
 void pier__db_use_sql(pier__db_op *op, const char *sql);
 void pier__db_op_fini(pier__op *op);
@@ -284,5 +311,15 @@ extern const pier__db_driver *const pier__db_drivers[];
 
 /* Copies arguments, deeply, in one allocation; NULL: no memory. */
 pier_args *pier__args_copy(const pier_args *args);
+pier_args *pier__args_copy_rows(const pier_args *rows, size_t count);
+/* The same into memory of that size, for `copy`. */
+size_t pier__args_size(const pier_args *args);
+void pier__args_write(pier_args *copy, void *memory, const pier_args *args);
+
+/* Is it one of the things that the driver can? Else `err` says so, and what to do instead. */
+int pier__db_check_can(const pier_db *db, unsigned what, const char *function, pier_error *err);
+/* Can these arguments be bound at all? */
+int pier__db_check_args(const pier_db *db, const char *function, const char *sql,
+                        const pier_args *args, pier_error *err);
 
 #endif

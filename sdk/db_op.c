@@ -10,6 +10,7 @@
 #include "sdk/context.h"
 #include "sdk/loop.h"
 #include "sdk/runner.h"
+#include "sdk/writer.h"
 #include <string.h>
 
 enum { BEGIN = 0, CURSOR_TURN, ACQUIRE, OPEN, TURN, REHOME, RUN, PAUSE };
@@ -22,6 +23,12 @@ static void take_turn(pier__db_op *op);
 static void run(pier__db_op *op);
 static void find_connection(pier__db_op *op);
 static void finish(pier__db_op *op);
+
+/* Of the cursor or writer that it works on; NULL: it works on neither. */
+static pier__turn *handle_turn(const pier__db_op *op)
+{
+    return op->cursor ? &op->cursor->turn : op->writer ? &op->writer->turn : NULL;
+}
 
 static void init(pier__db_op *op, pier__request request, pier_db *db)
 {
@@ -70,12 +77,15 @@ bool pier__db_op_own(pier__op *base)
     pier__db_op *op = (pier__db_op *)base;
     char *sql = pier__memdup(op->sql, op->sql_size);
     pier_args *args = sql && op->args ? pier__args_copy(op->args) : NULL;
-    if (!sql || (op->args && !args)) {
+    pier_args *rows = sql && op->rows ? pier__args_copy_rows(op->rows, op->row_count) : NULL;
+    if (!sql || (op->args && !args) || (op->rows && !rows)) {
         pier__free(sql);
+        pier__free(args);
         return false;
     }
     op->sql = op->own_sql = sql;
     op->args = op->own_args = args;
+    op->rows = op->own_rows = rows;
     return true;
 }
 
@@ -91,6 +101,11 @@ void pier__db_op_fini(pier__op *base)
     pier__db_op *op = (pier__db_op *)base;
     pier__free(op->own_sql);
     pier__free(op->own_args);
+    pier__free(op->own_rows);
+    pier__writer_rows_free(op->sending);
+    if (op->writer) {
+        pier__writer_unref(op->writer);
+    }
     if (op->made) {
         pier__db_unref(op->made);
     }
@@ -454,7 +469,7 @@ static void run(pier__db_op *op)
         op->commit_doomed = true;
         pier__db_make_rollback(op);
     } else if (op->request != PIER__ROLLBACK && op->request != PIER__CURSOR_CLOSE &&
-               !op->closes && pier__db_usable(op->db, &err) < 0) {
+               (!op->closes || op->writer) && pier__db_usable(op->db, &err) < 0) {
         op->refused = true;
         pier__db_op_failed(op, &err);
         return;
@@ -501,6 +516,15 @@ void pier__db_op_ran(pier__db_op *op)
     if (op->request == PIER__COMMIT || op->request == PIER__ROLLBACK) {
         pier__db_mark_ended(op->db);
     }
+    if (op->writer && pier__writer_next(op)) {
+        memset(&op->scratch, 0, sizeof op->scratch);
+        if (op->op.cancelled) {
+            fail_cancelled(op);
+        } else {
+            run(op);
+        }
+        return;
+    }
     finish(op);
 }
 
@@ -519,7 +543,8 @@ void pier__db_op_failed(pier__db_op *op, const pier_error *err)
     if (running && op->request == PIER__ROLLBACK) {
         op->conn->dead = true;
         pier__db_mark_ended(op->db);
-    } else if (op->db->kind == PIER__DB_TX && !op->refused && !op->closes) {
+    } else if (op->db->kind == PIER__DB_TX && !op->refused && !op->closes &&
+               (!op->writer || running)) { /* a writer that waits has its own failure */
         /* A commit that failed has ended the transaction, where the database says so. */
         if (running && op->request == PIER__COMMIT && op->db->depth == 0 &&
             (op->conn->dead || !op->conn->in_tx)) {
@@ -539,7 +564,7 @@ void pier__db_op_failed(pier__db_op *op, const pier_error *err)
 static bool keeps_connection(const pier__db_op *op)
 {
     if (op->keeper) {
-        return op->keeper->wanted && !op->failed;
+        return op->keeper->wanted;
     }
     return op->request == PIER__CURSOR_BLOCK && !op->failed && !op->cursor->ended &&
            (op->db->driver->cursor_keeps_conn || op->cursor->keeps_conn ||
@@ -550,6 +575,8 @@ static bool keeps_connection(const pier__db_op *op)
 static bool start_cleaning(pier__db_op *op)
 {
     bool kept = op->cursor && op->cursor->keeps_conn && op->cursor->conn == op->conn;
+    bool in_writer = op->writer && op->writer->tx && op->failed && !pier__db_has_ended(op->db);
+    kept = kept || in_writer;
     if (op->cleaning || !op->conn || !(op->borrowed || kept) || op->conn->dead ||
         !op->conn->in_tx || !op->has_turn || keeps_connection(op)) {
         return false;
@@ -566,6 +593,9 @@ static bool start_cleaning(pier__db_op *op)
     op->phase = RUN;
     op->request = PIER__ROLLBACK;
     pier__db_use_sql(op, "rollback");
+    if (in_writer) {
+        pier__db_make_rollback(op);
+    }
     memset(&op->scratch, 0, sizeof op->scratch);
     op->op.doing = "rolling back";
     drive(op, PIER__START);
@@ -617,6 +647,8 @@ static void settle(pier__db_op *op)
     } else if (op->block) {
         pier_result *block = op->block;
         op->block = NULL;
+        block->changes = op->count;
+        block->last_id = op->last_id;
         pier__op_succeed(base, block);
     } else if (op->product) {
         void *product = op->product;
@@ -671,15 +703,20 @@ static void finish(pier__db_op *op)
         pause_for_others(op);
         return;
     }
+    if (op->writer) {
+        pier__writer_ran(op);
+    }
     if (op->has_cursor_turn) {
         op->has_cursor_turn = false;
-        pier__turn_give(&op->cursor->turn);
+        pier__turn_give(handle_turn(op));
     }
     if (op->ended && op->ended(op)) {
         return;
     }
     if (op->closes) {
-        if (op->cursor) {
+        if (op->writer) {
+            pier__writer_closed(op);
+        } else if (op->cursor) {
             pier__cursor_closed(op);
         } else {
             pier__db_scope_closed(op);
@@ -711,6 +748,10 @@ void pier__db_op_move(pier__db_op *op)
 /* With the cursor's turn, where there is a cursor. */
 static void find_connection(pier__db_op *op)
 {
+    if (op->writer && !pier__writer_start(op)) {
+        finish(op);
+        return;
+    }
     pier_db *db = op->db;
     pier_cursor *cursor = op->cursor;
     if (cursor && op->closes && (!cursor->started || cursor->ended)) {
@@ -738,13 +779,13 @@ static void find_connection(pier__db_op *op)
 
 static void begin(pier__db_op *op)
 {
-    if (!op->cursor) {
+    if (!handle_turn(op)) {
         find_connection(op);
         return;
     }
     op->phase = CURSOR_TURN;
     op->cursor_turn.op = &op->op;
-    if (pier__turn_take(&op->cursor->turn, &op->cursor_turn)) {
+    if (pier__turn_take(handle_turn(op), &op->cursor_turn)) {
         op->has_cursor_turn = true;
         find_connection(op);
     } else {
@@ -755,13 +796,13 @@ static void begin(pier__db_op *op)
 static void cursor_turn_step(pier__db_op *op, unsigned events)
 {
     if (events & PIER__CANCEL) {
-        op->has_cursor_turn = !pier__turn_leave(&op->cursor->turn, &op->cursor_turn);
+        op->has_cursor_turn = !pier__turn_leave(handle_turn(op), &op->cursor_turn);
         fail_cancelled(op);
     } else if (events & PIER__WOKEN) {
         op->has_cursor_turn = true;
         find_connection(op);
     } else if (events & PIER__EXPIRED) {
-        pier__turn_cancel_owner(&op->cursor->turn);
+        pier__turn_cancel_owner(handle_turn(op));
         wait_for_turn(op);
     }
 }

@@ -84,6 +84,16 @@ int pier__db_usable(pier_db *db, pier_error *err)
     return 0;
 }
 
+void pier__db_make_commit(pier__db_op *op)
+{
+    if (op->db->depth > 0) {
+        snprintf(op->sql_buffer, sizeof op->sql_buffer, "release pier_%d", op->db->depth);
+        pier__db_use_sql(op, op->sql_buffer);
+    } else {
+        pier__db_use_sql(op, "commit");
+    }
+}
+
 void pier__db_make_rollback(pier__db_op *op)
 {
     op->request = PIER__ROLLBACK;
@@ -165,12 +175,7 @@ pier_future *pier__db_commit_op(pier_db *tx)
             &op->op, PIER_EINVAL,
             "pier_db_commit: this is no transaction; begin one with pier_db_begin");
     }
-    if (tx->depth > 0) {
-        snprintf(op->sql_buffer, sizeof op->sql_buffer, "release pier_%d", tx->depth);
-        pier__db_use_sql(op, op->sql_buffer);
-    } else {
-        pier__db_use_sql(op, "commit");
-    }
+    pier__db_make_commit(op);
     return &op->op;
 }
 

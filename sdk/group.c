@@ -346,6 +346,9 @@ int pier_group_close(pier_group *group, pier_error *err)
         /* A thread of the parent's may have held its lock: it is left alone, with its members. */
         return pier__runner_check(group->runner, "", err);
     }
+    /* It waits more than once, and close must not come in between. */
+    pier_runner *runner = group->runner;
+    pier__runner_enter(runner);
     const pier__op_class *cls = &next_class;
     for (int found = 1; found;) {
         free_ready(group);
@@ -371,5 +374,6 @@ int pier_group_close(pier_group *group, pier_error *err)
     pthread_mutex_unlock(&group->lock);
     free_ready(group);
     unref_group(group);
+    pier__runner_leave(runner);
     return status;
 }

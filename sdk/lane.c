@@ -240,8 +240,8 @@ static void close_handle(pier__handle *handle)
     pier_lane *lane = (pier_lane *)handle;
     if (pier__handle_leave(handle)) {
         end_behind_jobs(lane);
-        leave_lane(lane, pier__earlier(pier__deadline(END_TIMEOUT_MS, 0),
-                                       lane->runner->close_until));
+        leave_lane(lane,
+                   pier__earlier(pier__deadline(END_TIMEOUT_MS, 0), lane->runner->close_until));
     }
 }
 

@@ -403,7 +403,10 @@ static int open_result(pier_future *future, const char *type, pier_error *err)
     if (!pier__op_settled(future)) {
         status = pier__op_await(future, 0, err);
         if (status < 0) {
-            pier_future_cancel(future);
+            /* A runner that closes cancels all by itself, and may be gone by now. */
+            if (status != PIER_ECLOSED || pier__here.task) {
+                pier_future_cancel(future);
+            }
             drop_taken(future);
             return status;
         }

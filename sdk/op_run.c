@@ -220,8 +220,7 @@ static pier_future *run_here(pier__op *op, pier_error *err)
         op->deadline = op->scope->deadline;
     }
     pier_runner *runner = op->runner;
-    /* Close first changes the state, then waits for this count to fall to 0. */
-    atomic_fetch_add(&runner->threads, 1);
+    pier__runner_enter(runner);
     bool settled = true;
     int status = pier__op_interrupted(op);
     if (status) {
@@ -232,19 +231,13 @@ static pier_future *run_here(pier__op *op, pier_error *err)
     if (settled) {
         op->scope = NULL;
     }
-    /* Close frees the runner once nobody is inside, so this is looked up before leaving; where the
-     * state changes in between, close finds the count at 0 when it looks next, in 20 ms. */
-    bool closing = atomic_load(&runner->state);
-    if (atomic_fetch_sub(&runner->threads, 1) == 1 && closing) {
-        pier__word_wake(&runner->threads);
-    }
+    pier__runner_leave(runner);
     return settled ? op : NULL;
 }
 
 /* ---- Handing it over ---------------------------------------------------------------------- */
 
-/* For what only the loop can step: submits it and waits. */
-static pier_future *run_on_loop(pier__op *op, pier_error *err)
+static pier_future *submit_and_wait(pier__op *op, pier_error *err)
 {
     bool joins = op->cls->joins || op->cls->shielded;
     pier_future *future = pier__op_submit(op);
@@ -264,6 +257,16 @@ static pier_future *run_on_loop(pier__op *op, pier_error *err)
     future->observed = true; /* `err` has told the caller */
     pier_future_free(future);
     return NULL;
+}
+
+/* For what only the loop can step. It may wait twice, and close must not come in between. */
+static pier_future *run_on_loop(pier__op *op, pier_error *err)
+{
+    pier_runner *runner = op->runner;
+    pier__runner_enter(runner);
+    pier_future *future = submit_and_wait(op, err);
+    pier__runner_leave(runner);
+    return future;
 }
 
 static pier_future *refuse_on_loop(pier__op *op, pier_error *err)

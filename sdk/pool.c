@@ -208,6 +208,15 @@ void pier__pool_hold(pier__pool *pool, pier__pooled *thing, const void *holder, 
     pthread_mutex_unlock(&pool->lock);
 }
 
+void pier__pool_each(pier__pool *pool, void (*each)(pier__pooled *thing, void *data), void *data)
+{
+    pthread_mutex_lock(&pool->lock);
+    for (pier__pooled *thing = pool->all; thing; thing = thing->all_next) {
+        each(thing, data);
+    }
+    pthread_mutex_unlock(&pool->lock);
+}
+
 void pier__pool_describe(pier__pool *pool, char *buffer, size_t size)
 {
     size_t at = 0;

@@ -73,6 +73,8 @@ void pier__pool_lost(pier__pool *pool, pier__pooled *thing);
 void pier__pool_hold(pier__pool *pool, pier__pooled *thing, const void *holder, const char *what);
 /* The identity of the calling thread or task, for pier__pool_hold. */
 const void *pier__pool_holder(void);
+/* Calls `each` for all things that there are, under the lock. */
+void pier__pool_each(pier__pool *pool, void (*each)(pier__pooled *thing, void *data), void *data);
 /* Writes who holds what: "3 transactions and 1 lease of this thread". */
 void pier__pool_describe(pier__pool *pool, char *buffer, size_t size);
 

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 struct pier__scratch {
     struct pier__scratch *next;
@@ -24,6 +25,7 @@ bool pier__result_init(pier_result *block, const pier__rows_class *cls, size_t c
     block->cls = cls;
     block->count = count;
     block->columns = columns;
+    block->changes = block->last_id = 0;
     block->rows = count == 1 ? &block->only
                   : count    ? pier__malloc(count * sizeof *block->rows)
                              : NULL;
@@ -212,6 +214,71 @@ static int to_bool(const pier_result *block, int column, const pier_value *value
     }
 }
 
+/* ---- Text as what it says: the value becomes that, or stays where it is no text ------------ */
+
+/* Only what a decimal number is written with: strtod takes "0x1p3" and "nan" too. */
+static bool is_decimal(const pier_value *value)
+{
+    const char *text = value->as.p.data;
+    return value->as.p.size && strspn(text, "0123456789+-.eE") == value->as.p.size;
+}
+
+static int parse_int64(const pier_result *block, int column, pier_value *value, pier_error *err)
+{
+    if (value->type != PIER_TEXT) {
+        return 0;
+    }
+    const char *text = value->as.p.data;
+    char *end = NULL;
+    errno = 0;
+    long long number = is_decimal(value) ? strtoll(text, &end, 10) : 0;
+    if (end && end != text && *end == '.') {
+        end += 1 + strspn(end + 1, "0");
+    }
+    if (!end || end == text || *end) {
+        return cannot(block, column, value, "a whole number", PIER_ETYPE, err);
+    }
+    if (errno) {
+        return cannot(block, column, value, "a number that fits 64 bits", PIER_ERANGE, err);
+    }
+    *value = pier_int64(number);
+    return 0;
+}
+
+static int parse_double(const pier_result *block, int column, pier_value *value, pier_error *err)
+{
+    if (value->type != PIER_TEXT) {
+        return 0;
+    }
+    const char *text = value->as.p.data;
+    char *end = NULL;
+    double number = is_decimal(value) ? strtod(text, &end) : 0;
+    if (!end || end == text || *end) {
+        return cannot(block, column, value, "a number", PIER_ETYPE, err);
+    }
+    if (isinf(number)) {
+        return cannot(block, column, value, "a number in the range of a double", PIER_ERANGE, err);
+    }
+    *value = pier_double(number);
+    return 0;
+}
+
+static int parse_bool(const pier_result *block, int column, pier_value *value, pier_error *err)
+{
+    static const char *const words[] = {"false", "true", "f",   "t",  "no", "yes",
+                                        "n",     "y",    "off", "on", "0",  "1"};
+    if (value->type != PIER_TEXT) {
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (value->as.p.size == strlen(words[i]) && !strcasecmp(value->as.p.data, words[i])) {
+            *value = pier_bool(i % 2);
+            return 0;
+        }
+    }
+    return cannot(block, column, value, "a boolean", PIER_ETYPE, err);
+}
+
 /* The shortest of the usual precisions that reads back as the same number. */
 static int write_double(char *buffer, size_t size, double d)
 {
@@ -314,6 +381,48 @@ double pier_row_double(const pier_row *row, int column)
     double to = 0;
     if ((!read_cell(row, column, &value, &err) ||
          to_double(row->block, column, &value, &to, &err) < 0) &&
+        row) {
+        record(row->block, &err);
+    }
+    return to;
+}
+
+int64_t pier_row_as_int64(const pier_row *row, int column)
+{
+    pier_error err;
+    pier_value value;
+    int64_t to = 0;
+    if ((!read_cell(row, column, &value, &err) ||
+         parse_int64(row->block, column, &value, &err) < 0 ||
+         to_int64(row->block, column, &value, &to, &err) < 0) &&
+        row) {
+        record(row->block, &err);
+    }
+    return to;
+}
+
+double pier_row_as_double(const pier_row *row, int column)
+{
+    pier_error err;
+    pier_value value;
+    double to = 0;
+    if ((!read_cell(row, column, &value, &err) ||
+         parse_double(row->block, column, &value, &err) < 0 ||
+         to_double(row->block, column, &value, &to, &err) < 0) &&
+        row) {
+        record(row->block, &err);
+    }
+    return to;
+}
+
+bool pier_row_as_bool(const pier_row *row, int column)
+{
+    pier_error err;
+    pier_value value;
+    bool to = false;
+    if ((!read_cell(row, column, &value, &err) ||
+         parse_bool(row->block, column, &value, &err) < 0 ||
+         to_bool(row->block, column, &value, &to, &err) < 0) &&
         row) {
         record(row->block, &err);
     }
@@ -516,6 +625,16 @@ size_t pier_result_count(const pier_result *result)
 const pier_row *pier_result_row(const pier_result *result, size_t index)
 {
     return result && index < result->count ? &result->rows[index] : NULL;
+}
+
+int64_t pier_result_changes(const pier_result *result)
+{
+    return result ? result->changes : 0;
+}
+
+int64_t pier_result_last_id(const pier_result *result)
+{
+    return result ? result->last_id : 0;
 }
 
 int pier_result_columns(const pier_result *result)

@@ -70,6 +70,23 @@ static inline bool pier__runner_forked(const pier_runner *runner)
     return runner->fork_generation != pier__fork_generation;
 }
 
+/* Brackets what a thread does on the runner. Close first changes the state, then waits until no
+ * thread is inside, and in the end frees the runner. Nests. */
+static inline void pier__runner_enter(pier_runner *runner)
+{
+    atomic_fetch_add(&runner->threads, 1);
+}
+
+static inline void pier__runner_leave(pier_runner *runner)
+{
+    /* Looked up before leaving, after which the runner may be gone; where the state changes in
+     * between, close finds the count at 0 when it looks next, in 20 ms. */
+    bool closing = atomic_load(&runner->state);
+    if (atomic_fetch_sub(&runner->threads, 1) == 1 && closing) {
+        pier__word_wake(&runner->threads);
+    }
+}
+
 /* sdk/runner.c, for loop.c: the loop has no handle of the runner's left. */
 void pier__runner_loop_ended(pier_runner *runner);
 

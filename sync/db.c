@@ -96,6 +96,39 @@ int64_t pier_db_execute_finish(pier_future *future, pier_error *err)
     return pier__op_take_int64(future, "int64_t", err);
 }
 
+pier_future *pier_db_insert_async(pier_db *db, const char *sql, const pier_args *args)
+{
+    return pier__op_submit(pier__db_insert_op(db, sql, args));
+}
+
+int64_t pier_db_insert(pier_db *db, const char *sql, const pier_args *args, pier_error *err)
+{
+    return pier_db_insert_finish(pier__op_run(pier__db_insert_op(db, sql, args), err), err);
+}
+
+int64_t pier_db_insert_finish(pier_future *future, pier_error *err)
+{
+    return pier__op_take_int64(future, "int64_t", err);
+}
+
+pier_future *pier_db_execute_many_async(pier_db *db, const char *sql, const pier_args *rows,
+                                        size_t row_count)
+{
+    return pier__op_submit(pier__db_execute_many_op(db, sql, rows, row_count));
+}
+
+int64_t pier_db_execute_many(pier_db *db, const char *sql, const pier_args *rows, size_t row_count,
+                             pier_error *err)
+{
+    pier_future *operation = pier__db_execute_many_op(db, sql, rows, row_count);
+    return pier_db_execute_many_finish(pier__op_run(operation, err), err);
+}
+
+int64_t pier_db_execute_many_finish(pier_future *future, pier_error *err)
+{
+    return pier__op_take_int64(future, "int64_t", err);
+}
+
 pier_future *pier_db_execute_script_async(pier_db *db, const char *sql)
 {
     return pier__op_submit(pier__db_execute_script_op(db, sql));
@@ -164,4 +197,81 @@ int pier_cursor_close(pier_cursor *cursor, pier_error *err)
 int pier_cursor_close_finish(pier_future *future, pier_error *err)
 {
     return pier__op_take_int(future, "int", err);
+}
+
+pier_future *pier_db_prepare_async(pier_db *db, const char *sql)
+{
+    return pier__op_submit(pier__db_prepare_op(db, sql));
+}
+
+pier_statement *pier_db_prepare(pier_db *db, const char *sql, pier_error *err)
+{
+    return pier_db_prepare_finish(pier__op_run(pier__db_prepare_op(db, sql), err), err);
+}
+
+pier_statement *pier_db_prepare_finish(pier_future *future, pier_error *err)
+{
+    return pier__op_take_pointer(future, "pier_statement *", err);
+}
+
+pier_future *pier_statement_execute_async(pier_statement *statement, const pier_args *args)
+{
+    return pier__op_submit(pier__statement_execute_op(statement, args));
+}
+
+int64_t pier_statement_execute(pier_statement *statement, const pier_args *args, pier_error *err)
+{
+    pier_future *operation = pier__statement_execute_op(statement, args);
+    return pier_statement_execute_finish(pier__op_run(operation, err), err);
+}
+
+int64_t pier_statement_execute_finish(pier_future *future, pier_error *err)
+{
+    return pier__op_take_int64(future, "int64_t", err);
+}
+
+pier_future *pier_statement_fetch_async(pier_statement *statement, const pier_args *args)
+{
+    return pier__op_submit(pier__statement_fetch_op(statement, args));
+}
+
+pier_result *pier_statement_fetch(pier_statement *statement, const pier_args *args, pier_error *err)
+{
+    pier_future *operation = pier__statement_fetch_op(statement, args);
+    return pier_statement_fetch_finish(pier__op_run(operation, err), err);
+}
+
+pier_result *pier_statement_fetch_finish(pier_future *future, pier_error *err)
+{
+    return pier__op_take_pointer(future, "pier_result *", err);
+}
+
+pier_future *pier_writer_flush_async(pier_writer *writer)
+{
+    return pier__op_submit(pier__writer_flush_op(writer));
+}
+
+int pier_writer_flush(pier_writer *writer, pier_error *err)
+{
+    return pier_writer_flush_finish(pier__op_run(pier__writer_flush_op(writer), err), err);
+}
+
+int pier_writer_flush_finish(pier_future *future, pier_error *err)
+{
+    return pier__op_take_int(future, "int", err);
+}
+
+pier_future *pier_writer_close_async(pier_writer *writer)
+{
+    return pier__op_submit(pier__writer_close_op(writer));
+}
+
+int64_t pier_writer_close(pier_writer *writer, pier_error *err)
+{
+    return pier_writer_close_finish(pier__op_run(pier__writer_close_op(writer), err), err);
+}
+
+int64_t pier_writer_close_finish(pier_future *future, pier_error *err)
+{
+    return pier__op_take_int64(future, "int64_t", err);
 }

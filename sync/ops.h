@@ -14,9 +14,12 @@
 #include <pier/async/http.h>
 #include <pier/async/lane.h>
 #include <pier/async/sqlite.h>
+#include <pier/async/sqlite_blob.h>
 #include <pier/async/sqlite_changes.h>
+#include <pier/async/sqlite_copy.h>
 #include <pier/async/sqlite_function.h>
 #include <pier/async/sqlite_hook.h>
+#include <pier/async/sqlite_run.h>
 
 /* db */
 pier_future *pier__db_open_op(pier_runner *runner, const char *url, const pier_db_options *options);
@@ -25,6 +28,9 @@ pier_future *pier__db_begin_op(pier_db *db, const pier_tx_options *options);
 pier_future *pier__db_commit_op(pier_db *tx);
 pier_future *pier__db_close_op(pier_db *db);
 pier_future *pier__db_execute_op(pier_db *db, const char *sql, const pier_args *args);
+pier_future *pier__db_insert_op(pier_db *db, const char *sql, const pier_args *args);
+pier_future *pier__db_execute_many_op(pier_db *db, const char *sql, const pier_args *rows,
+                                      size_t row_count);
 pier_future *pier__db_execute_script_op(pier_db *db, const char *sql);
 pier_future *pier__db_fetch_op(pier_db *db, const char *sql, const pier_args *args);
 pier_future *pier__cursor_block_op(pier_cursor *cursor);
@@ -32,6 +38,11 @@ bool pier__cursor_next_take(pier_cursor *cursor, const pier_row **item);
 void pier__cursor_block_put(pier_cursor *cursor, pier_result *block);
 pier_error *pier__cursor_error(pier_cursor *cursor);
 pier_future *pier__cursor_close_op(pier_cursor *cursor);
+pier_future *pier__db_prepare_op(pier_db *db, const char *sql);
+pier_future *pier__statement_execute_op(pier_statement *statement, const pier_args *args);
+pier_future *pier__statement_fetch_op(pier_statement *statement, const pier_args *args);
+pier_future *pier__writer_flush_op(pier_writer *writer);
+pier_future *pier__writer_close_op(pier_writer *writer);
 
 /* http */
 pier_future *pier__http_close_op(pier_http *http);
@@ -56,8 +67,33 @@ pier_future *pier__lane_run_op(pier_lane *lane, pier_lane_fn fn, void *arg);
 /* sqlite */
 pier_future *pier__sqlite_checkpoint_op(pier_db *db, int mode);
 
+/* sqlite_blob */
+pier_future *pier__sqlite_blob_open_op(pier_db *db, const char *table, const char *column,
+                                       int64_t rowid, bool writes);
+pier_future *pier__sqlite_blob_read_at_op(pier_sqlite_blob *blob, int64_t offset, size_t size);
+pier_future *pier__sqlite_blob_block_op(pier_sqlite_blob *blob);
+bool pier__sqlite_blob_next_take(pier_sqlite_blob *blob, size_t *size, const void **item);
+void pier__sqlite_blob_block_put(pier_sqlite_blob *blob, pier_buffer *block);
+pier_error *pier__sqlite_blob_error(pier_sqlite_blob *blob);
+pier_future *pier__sqlite_blob_write_at_op(pier_sqlite_blob *blob, int64_t offset, const void *data,
+                                           size_t size);
+pier_future *pier__sqlite_blob_reopen_op(pier_sqlite_blob *blob, int64_t rowid);
+pier_future *pier__sqlite_blob_close_op(pier_sqlite_blob *blob);
+
 /* sqlite_changes */
 pier_future *pier__sqlite_changes_next_op(pier_sqlite_changes *changes);
+
+/* sqlite_copy */
+pier_future *pier__sqlite_backup_op(pier_db *db, const char *path,
+                                    const pier_sqlite_backup_options *options);
+pier_future *pier__sqlite_backup_to_op(pier_db *db, pier_db *target,
+                                       const pier_sqlite_backup_options *options);
+pier_future *pier__sqlite_restore_op(pier_db *db, const char *path,
+                                     const pier_sqlite_backup_options *options);
+pier_future *pier__sqlite_vacuum_into_op(pier_db *db, const char *path);
+pier_future *pier__sqlite_serialize_op(pier_db *db, int64_t size_max);
+pier_future *pier__sqlite_deserialize_op(pier_db *db, const void *data, size_t size);
+pier_future *pier__sqlite_load_op(pier_db *db, const char *path);
 
 /* sqlite_function */
 pier_future *pier__sqlite_function_op(pier_db *db, const char *name,
@@ -91,5 +127,10 @@ pier_future *pier__sqlite_attach_op(pier_db *db, const char *path, const char *s
 pier_future *pier__sqlite_detach_op(pier_db *db, const char *schema);
 pier_future *pier__sqlite_in_transaction_op(pier_db *db);
 pier_future *pier__sqlite_total_changes_op(pier_db *db);
+
+/* sqlite_run */
+pier_future *pier__sqlite_run_op(pier_db *db, pier_sqlite_run_fn fn, void *arg);
+pier_future *pier__sqlite_column_op(pier_db *db, const char *table, const char *column);
+pier_future *pier__sqlite_explain_op(pier_db *db, const char *sql);
 
 #endif

@@ -59,7 +59,7 @@ const char *pier__exchange_subject(pier__exchange *exchange)
 {
     int length = snprintf(exchange->subject, sizeof exchange->subject, "%s ", exchange->method);
     /* The URL that answered belongs to the response. */
-    const char *url = exchange->url.text ? exchange->url.text
+    const char *url = exchange->url.text   ? exchange->url.text
                       : exchange->response ? exchange->response->url
                                            : NULL;
     if (url) {
@@ -78,18 +78,21 @@ static int fail_refused(pier__exchange *exchange, pier_error *err)
     case PIER__REFUSAL_BODY:
         return pier_error_set(err, PIER_ERANGE,
                               "%s: the body has more than %lld bytes; raise body_max, or read it "
-                              "with pier_http_stream", subject, (long long)exchange->body_max);
+                              "with pier_http_stream",
+                              subject, (long long)exchange->body_max);
     case PIER__REFUSAL_HEADERS:
         return pier_error_set(err, PIER_EPROTOCOL,
                               "%s: the answer has more than %d headers or %d bytes of them, or one "
-                              "that is malformed", subject, PIER__HEADERS_MAX,
-                              PIER__HEADERS_SIZE_MAX);
+                              "that is malformed",
+                              subject, PIER__HEADERS_MAX, PIER__HEADERS_SIZE_MAX);
     case PIER__REFUSAL_MEMORY:
         return pier_error_set(err, PIER_ENOMEM, "%s: out of memory for the answer", subject);
     case PIER__REFUSAL_RESEND:
-        return pier_error_set(err, PIER_EIO,
-                              "%s: the kept connection was closed before an answer came; it was not "
-                              "sent again, since it may have been carried out", subject);
+        return pier_error_set(
+            err, PIER_EIO,
+            "%s: the kept connection was closed before an answer came; it was not "
+            "sent again, since it may have been carried out",
+            subject);
     case PIER__REFUSAL_CLOSED:
         return pier_error_set(err, PIER_ECLOSED, "%s: the session was closed", subject);
     case PIER__REFUSAL_NONE:
@@ -134,9 +137,9 @@ static int fail_status(pier__exchange *exchange, pier_error *err)
 {
     const pier_response *response = exchange->response;
     const char *reason = pier__response_reason(response);
-    int status = pier_error_set(err, PIER_EHTTP_STATUS, "%s: %d%s%s",
-                                pier__exchange_subject(exchange), response->status,
-                                *reason ? " " : "", reason);
+    int status =
+        pier_error_set(err, PIER_EHTTP_STATUS, "%s: %d%s%s", pier__exchange_subject(exchange),
+                       response->status, *reason ? " " : "", reason);
     if (err) {
         err->http_status = response->status;
     }
@@ -352,7 +355,8 @@ static int expire(pier__exchange *exchange, pier_error *err)
     if (exchange->phase == PIER__EXCHANGE_ACQUIRE) {
         return pier_error_set(err, PIER_EPOOL,
                               "%s: %lld ms passed while %d other requests of the session went on; "
-                              "raise limit", pier__exchange_subject(exchange), (long long)ms,
+                              "raise limit",
+                              pier__exchange_subject(exchange), (long long)ms,
                               exchange->http->pool.max);
     }
     return pier_error_set(err, PIER_ETIMEDOUT, "%s: %lld ms passed while looking up the name",
@@ -365,7 +369,8 @@ static int step(pier__exchange *exchange, unsigned events, pier_error *err)
         atomic_load_explicit(&exchange->http->closing, memory_order_relaxed)) {
         return fail_closed(exchange, err);
     }
-    int status = events & PIER__EXPIRED ? expire(exchange, err) : 0;
+    /* What is complete is not late. */
+    int status = events & PIER__EXPIRED && !exchange->done ? expire(exchange, err) : 0;
     if (status < 0) {
         return status;
     }

@@ -27,8 +27,8 @@ typedef enum pier__refusal {
     PIER__REFUSAL_BODY,    /* more than body_max */
     PIER__REFUSAL_HEADERS, /* too many or too large */
     PIER__REFUSAL_MEMORY,
-    PIER__REFUSAL_RESEND,  /* libcurl wanted to send it once more */
-    PIER__REFUSAL_CLOSED   /* the session is being closed */
+    PIER__REFUSAL_RESEND, /* libcurl wanted to send it once more */
+    PIER__REFUSAL_CLOSED  /* the session is being closed */
 } pier__refusal;
 
 struct pier__exchange {
@@ -87,9 +87,8 @@ struct pier__exchange {
 };
 
 /* Reads and checks the request; 0 or a status. pier__exchange_fini ends it in any case. */
-int pier__exchange_init(pier__exchange *exchange, pier__op *op, pier_http *http,
-                        const char *method, const char *url, const pier_request_options *options,
-                        pier_error *err);
+int pier__exchange_init(pier__exchange *exchange, pier__op *op, pier_http *http, const char *method,
+                        const char *url, const pier_request_options *options, pier_error *err);
 /* Copies the body. False: no memory. */
 bool pier__exchange_own(pier__exchange *exchange);
 /* Leaves out the headers for which `drop` holds. 0 or a status. */

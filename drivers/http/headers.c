@@ -45,8 +45,7 @@ static int check(const pier_pair *pair, pier_error *err)
                               pair->value ? "line ends or control characters in its value"
                                           : "no value; give \"\" for an empty one");
     }
-    if (!strcasecmp(pair->name, "Content-Length") ||
-        !strcasecmp(pair->name, "Transfer-Encoding")) {
+    if (!strcasecmp(pair->name, "Content-Length") || !strcasecmp(pair->name, "Transfer-Encoding")) {
         return pier_error_set(err, PIER_EINVAL, "the header %s is set here; do not give it",
                               pair->name);
     }

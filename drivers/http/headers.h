@@ -14,7 +14,7 @@ bool pier__header_is_value(const char *text);
 
 /* What a request has for a body. */
 typedef enum pier__body_kind {
-    PIER__BODY_NONE, /* none; GET, HEAD, ... */
+    PIER__BODY_NONE,  /* none; GET, HEAD, ... */
     PIER__BODY_EMPTY, /* one of no bytes: POST without a body */
     PIER__BODY_BYTES,
     PIER__BODY_JSON

@@ -34,7 +34,7 @@ struct pier__http_multi {
     watch **watches; /* by descriptor; NULL where there is none */
     size_t watches_size;
     watch *dirty;
-    pier__exchange *adding;  /* its own step looks whether it is done */
+    pier__exchange *adding; /* its own step looks whether it is done */
     pier__op *closer;
 };
 

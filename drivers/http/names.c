@@ -25,7 +25,7 @@ struct pier__name {
     pier__name_user *waiting;
     bool done;
     int64_t until;
-    int status;        /* negative where it has no addresses */
+    int status; /* negative where it has no addresses */
     char failure[160];
     /* Immutable when done. */
     struct curl_slist resolve;
@@ -221,8 +221,8 @@ static void leave(pier__names *names, pier__name_user *user)
     unref(name);
 }
 
-int pier__names_ask(pier__names *names, pier__name_user *user, const char *host,
-                    const char *port, pier_error *err)
+int pier__names_ask(pier__names *names, pier__name_user *user, const char *host, const char *port,
+                    pier_error *err)
 {
     pthread_mutex_lock(&names->lock);
     pier__name *name = find(names, host, port);

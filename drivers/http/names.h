@@ -31,8 +31,8 @@ void pier__names_fini(pier__names *names);
 
 /* Asks for the addresses. 1: user->name has them. 0: wait to be woken, then pier__names_check. A
  * status: failed. */
-int pier__names_ask(pier__names *names, pier__name_user *user, const char *host,
-                    const char *port, pier_error *err);
+int pier__names_ask(pier__names *names, pier__name_user *user, const char *host, const char *port,
+                    pier_error *err);
 int pier__names_check(pier__names *names, pier__name_user *user, pier_error *err);
 /* Ends waiting or use. Harmless where there is none. */
 void pier__names_leave(pier__names *names, pier__name_user *user);

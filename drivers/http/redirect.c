@@ -41,9 +41,8 @@ bool pier__redirect_is_secret(const char *line)
 
 bool pier__redirect_is_of_body(const char *line)
 {
-    static const char *const names[] = {"Content-Type",     "Content-Encoding",
-                                        "Content-Language", "Content-Location",
-                                        "Expect",           NULL};
+    static const char *const names[] = {"Content-Type",     "Content-Encoding", "Content-Language",
+                                        "Content-Location", "Expect",           NULL};
     return is_header(line, names);
 }
 
@@ -66,8 +65,7 @@ static int resolve(pier__url *next, const pier__url *url, const char *location, 
     return status;
 }
 
-int pier__redirect_follow(pier__url *url, const char *location, bool *other_origin,
-                          pier_error *err)
+int pier__redirect_follow(pier__url *url, const char *location, bool *other_origin, pier_error *err)
 {
     pier__url next;
     int status = resolve(&next, url, location, err);

@@ -14,8 +14,7 @@
 static int read_method(pier__exchange *exchange, const char *method, pier_error *err)
 {
     if (!method || !pier__header_is_token(method)) {
-        return pier_error_set(err, PIER_EINVAL,
-                              "the method is %s; give one such as \"GET\"",
+        return pier_error_set(err, PIER_EINVAL, "the method is %s; give one such as \"GET\"",
                               method ? "no word of letters" : "NULL");
     }
     size_t size = strlen(method) + 1;
@@ -74,8 +73,7 @@ static bool sends_empty_body(const char *method)
     return !strcmp(method, "POST") || !strcmp(method, "PUT") || !strcmp(method, "PATCH");
 }
 
-static int read_body(pier__exchange *exchange, const pier_request_options *options,
-                     pier_error *err)
+static int read_body(pier__exchange *exchange, const pier_request_options *options, pier_error *err)
 {
     if (options->json && (options->body || options->body_size)) {
         return pier_error_set(err, PIER_EINVAL, "both json and body are given; give one of them");
@@ -103,15 +101,15 @@ static int read_body(pier__exchange *exchange, const pier_request_options *optio
 static int read_headers(pier__exchange *exchange, const pier_request_options *options,
                         pier_error *err)
 {
-    bool own = (options->headers && options->headers->name) ||
-               exchange->body_kind != PIER__BODY_NONE;
+    bool own =
+        (options->headers && options->headers->name) || exchange->body_kind != PIER__BODY_NONE;
     exchange->headers = exchange->http->headers;
     if (!own) {
         return 0;
     }
     struct curl_slist *list;
-    int status = pier__header_list(&list, exchange->headers, options->headers,
-                                   exchange->body_kind, err);
+    int status =
+        pier__header_list(&list, exchange->headers, options->headers, exchange->body_kind, err);
     if (status == 0) {
         exchange->headers = list;
         exchange->owns_headers = true;
@@ -132,9 +130,8 @@ static int read_limits(pier__exchange *exchange, const pier_request_options *opt
     return 0;
 }
 
-int pier__exchange_init(pier__exchange *exchange, pier__op *op, pier_http *http,
-                        const char *method, const char *url, const pier_request_options *given,
-                        pier_error *err)
+int pier__exchange_init(pier__exchange *exchange, pier__op *op, pier_http *http, const char *method,
+                        const char *url, const pier_request_options *given, pier_error *err)
 {
     exchange->http = pier__http_ref(http);
     exchange->op = op;

@@ -53,9 +53,9 @@ static bool make_share(pier_http *http)
 /* The system's certificates in one file; NULL: not found, so libcurl's own way is left to it. */
 static const char *system_certificates(void)
 {
-    static const char *const files[] = {
-        "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
-        "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"};
+    static const char *const files[] = {"/etc/ssl/certs/ca-certificates.crt",
+                                        "/etc/pki/tls/certs/ca-bundle.crt",
+                                        "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         if (access(files[i], R_OK) == 0) {
             return files[i];
@@ -65,7 +65,7 @@ static const char *system_certificates(void)
 }
 
 typedef struct close_op {
-    pier__op op; /* first */
+    pier__op op;     /* first */
     pier_http *http; /* holds the user's reference */
     bool multi_closing;
 } close_op;
@@ -128,10 +128,10 @@ static const char *encodings(void)
 static int make_headers(pier_http *http, const pier_pair *given, pier_error *err)
 {
     struct curl_slist *standard;
-    int status = pier__header_list(
-        &standard, NULL,
-        PIER_PAIRS({"User-Agent", USER_AGENT}, {"Accept-Encoding", encodings()}), PIER__BODY_NONE,
-        err);
+    int status =
+        pier__header_list(&standard, NULL,
+                          PIER_PAIRS({"User-Agent", USER_AGENT}, {"Accept-Encoding", encodings()}),
+                          PIER__BODY_NONE, err);
     if (status == 0) {
         status = pier__header_list(&http->headers, standard, given, PIER__BODY_NONE, err);
         pier__free(standard);

@@ -13,7 +13,7 @@ struct pier__http_multi;
 
 struct pier_http {
     pier__handle handle;
-    atomic_int refs; /* the user, each exchange and each stream */
+    atomic_int refs;    /* the user, each exchange and each stream */
     void *close_memory; /* memory for the operation that closes it, which must not fail */
 
     /* Immutable after open. */

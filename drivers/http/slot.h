@@ -10,8 +10,8 @@
 typedef struct pier__slot {
     pier__pooled pooled; /* first */
     CURL *easy;
-    CURLM *multi; /* made for the first thread; kept */
-    struct pier__exchange *exchange; /* whose transfer it carries */
+    CURLM *multi;                     /* made for the first thread; kept */
+    struct pier__exchange *exchange;  /* whose transfer it carries */
     bool closes_on_loop, reads_large; /* how the easy handle is set */
     bool had_large;                   /* the last body was a long one */
     char error[CURL_ERROR_SIZE];

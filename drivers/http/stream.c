@@ -19,7 +19,7 @@
 enum { TELL_AT_ONCE = 128 * 1024 };
 
 typedef struct close_op {
-    pier__op op; /* first */
+    pier__op op;         /* first */
     pier_stream *stream; /* holds the user's reference */
 } close_op;
 
@@ -174,7 +174,7 @@ static void end_transfer(pier__exchange *exchange)
 /* ---- Opening ------------------------------------------------------------------------------ */
 
 typedef struct stream_op {
-    pier__op op; /* first */
+    pier__op op;         /* first */
     pier_stream *stream; /* NULL once handed out */
 } stream_op;
 
@@ -297,8 +297,8 @@ pier_future *pier__http_stream_op(pier_http *http, const char *method, const cha
     if (!self->stream) {
         return pier__op_refuse(&self->op, PIER_ENOMEM, "pier_http_stream: out of memory");
     }
-    if (pier__exchange_init(&self->stream->exchange, &self->op, http, method, url, options,
-                            &err) < 0) {
+    if (pier__exchange_init(&self->stream->exchange, &self->op, http, method, url, options, &err) <
+        0) {
         pier__op_fail_with(&self->op, &err);
     }
     return &self->op;
@@ -307,7 +307,7 @@ pier_future *pier__http_stream_op(pier_http *http, const char *method, const cha
 /* ---- Reading ------------------------------------------------------------------------------ */
 
 typedef struct block_op {
-    pier__op op; /* first */
+    pier__op op;         /* first */
     pier_stream *stream; /* holds a reference */
 } block_op;
 
@@ -342,7 +342,8 @@ static bool take(block_op *self)
         if (stream->fault) {
             stream->failure = *stream->fault;
         } else {
-            pier_error_set(&stream->failure, stream->fault_status, "the stream was closed, or there "
+            pier_error_set(&stream->failure, stream->fault_status,
+                           "the stream was closed, or there "
                            "was no memory for what failed in it");
         }
         pier__op_fail_with(&self->op, &stream->failure);

@@ -38,7 +38,7 @@ void pier__lines_fini(pier__lines *lines);
 
 struct pier_stream {
     pier__handle handle;
-    atomic_int refs; /* the user, the operations on it, posts */
+    atomic_int refs;    /* the user, the operations on it, posts */
     void *close_memory; /* memory for the operation that closes it, which must not fail */
     /* Loop thread. */
     pier__exchange exchange;
@@ -64,7 +64,7 @@ struct pier_stream {
     bool fresh;          /* `current` has not been given as a chunk */
     bool at_end;
     bool failed;
-    pier_error failure;  /* for close */
+    pier_error failure; /* for close */
     pier__lines lines;
 };
 

@@ -108,8 +108,7 @@ static size_t collect(pier__exchange *exchange, const char *text, size_t size)
     if (!response->body && !expect_body(exchange)) {
         return 0;
     }
-    if (exchange->body_max >= 0 &&
-        size > (uint64_t)exchange->body_max - response->size) {
+    if (exchange->body_max >= 0 && size > (uint64_t)exchange->body_max - response->size) {
         exchange->refusal = PIER__REFUSAL_BODY;
         return 0;
     }
@@ -258,11 +257,9 @@ static CURLcode set_request(pier__exchange *exchange)
     SET(CURLOPT_HTTPHEADER, exchange->headers);
     SET(CURLOPT_USERNAME, exchange->url.user);
     SET(CURLOPT_PASSWORD, exchange->url.password);
-    SET(CURLOPT_RESOLVE,
-        exchange->name.name ? pier__name_resolve_list(exchange->name.name) : NULL);
+    SET(CURLOPT_RESOLVE, exchange->name.name ? pier__name_resolve_list(exchange->name.name) : NULL);
     if (slot->closes_on_loop != exchange->on_loop) {
-        SET(CURLOPT_CLOSESOCKETFUNCTION,
-            exchange->on_loop ? pier__http_multi_close_socket : NULL);
+        SET(CURLOPT_CLOSESOCKETFUNCTION, exchange->on_loop ? pier__http_multi_close_socket : NULL);
         SET(CURLOPT_CLOSESOCKETDATA, exchange->on_loop ? exchange->http->multi : NULL);
         slot->closes_on_loop = exchange->on_loop;
     }

@@ -42,8 +42,7 @@ void pier__url_mask(char *buffer, size_t size, const char *text)
 static bool is_unreserved(unsigned char byte)
 {
     return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
-           (byte >= '0' && byte <= '9') || byte == '-' || byte == '.' || byte == '_' ||
-           byte == '~';
+           (byte >= '0' && byte <= '9') || byte == '-' || byte == '.' || byte == '_' || byte == '~';
 }
 
 static char *put_percent(char *out, unsigned char byte)
@@ -111,7 +110,8 @@ static int check(const char *reference, size_t length, size_t *high, pier_error 
         if (byte <= ' ' || byte == 127) {
             return pier_error_set(err, PIER_EINVAL,
                                   "the URL has a space or control character at byte %zu; "
-                                  "percent-encode it", i);
+                                  "percent-encode it",
+                                  i);
         }
         if (byte > 127 && reference + i < path) {
             return pier_error_set(err, PIER_EINVAL,
@@ -119,10 +119,10 @@ static int check(const char *reference, size_t length, size_t *high, pier_error 
         }
         *high += byte > 127;
     }
-    return length <= URL_MAX ? 0
-                             : pier_error_set(err, PIER_EINVAL,
-                                              "the URL has %zu bytes; %d are the limit", length,
-                                              URL_MAX);
+    return length <= URL_MAX
+               ? 0
+               : pier_error_set(err, PIER_EINVAL, "the URL has %zu bytes; %d are the limit", length,
+                                URL_MAX);
 }
 
 /* How long it is, if nothing in it needs a second look; else 0. */
@@ -292,8 +292,8 @@ static CURLUcode make(pier__url *url, const CURLU *base, const char *reference,
         return CURLUE_OUT_OF_MEMORY;
     }
     /* An empty reference is the base itself; libcurl would cut its last segment off. */
-    CURLUcode code = base && !*reference ? CURLUE_OK
-                                         : curl_url_set(handle, CURLUPART_URL, reference, 0);
+    CURLUcode code =
+        base && !*reference ? CURLUE_OK : curl_url_set(handle, CURLUPART_URL, reference, 0);
     if (!code) {
         code = take_parts(handle, url);
     }
@@ -301,8 +301,8 @@ static CURLUcode make(pier__url *url, const CURLU *base, const char *reference,
     return code ? code : append_query(url, query);
 }
 
-int pier__url_make(pier__url *url, const CURLU *base, const char *reference,
-                   const pier_pair *query, pier_error *err)
+int pier__url_make(pier__url *url, const CURLU *base, const char *reference, const pier_pair *query,
+                   pier_error *err)
 {
     memset(url, 0, sizeof *url);
     char *cleaned;

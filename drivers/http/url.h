@@ -13,7 +13,7 @@ typedef struct pier__url {
     char *user, *password; /* NULL: none */
     char port[8];
     bool https;
-    bool numeric;          /* the host is an address, so there is nothing to look up */
+    bool numeric; /* the host is an address, so there is nothing to look up */
 } pier__url;
 
 /* A scheme and authority that has been parsed: what begins with the same text needs no parser. Most
@@ -30,8 +30,8 @@ void pier__origin_unref(pier__origin *origin);
  * Reads `reference`, relative to `base` (may be NULL) unless it is absolute, and appends the query.
  * 0 or a status; after a failure `url` is empty. Secrets are never part of the message.
  */
-int pier__url_make(pier__url *url, const CURLU *base, const char *reference,
-                   const pier_pair *query, pier_error *err);
+int pier__url_make(pier__url *url, const CURLU *base, const char *reference, const pier_pair *query,
+                   pier_error *err);
 /* The same without libcurl's parser, for what `origin` (may be NULL) covers: an absolute URL that
  * begins with it, or, where `is_base`, an absolute path. 1: made; 0: not covered. */
 int pier__url_make_quickly(pier__url *url, const pier__origin *origin, bool is_base,

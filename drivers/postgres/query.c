@@ -281,6 +281,7 @@ static void executed(pier__db_op *op)
     }
     if (op->request == PIER__FETCH || op->request == PIER__CURSOR_BLOCK) {
         const pier__postgres_statement *statement = conn->statement;
+        op->count = op->request == PIER__FETCH ? count_changes(conn->result) : 0;
         op->block = pier__postgres_rows(conn->result, conn->whole ? NULL : statement->kinds,
                                         statement->column_count);
         conn->result = NULL;

@@ -120,13 +120,10 @@ pier_result *pier__postgres_rows(PGresult *result, const unsigned char *kinds, i
     return &self->base;
 }
 
-/* Makes room for `more` items of `size` bytes behind `count`. NULL: no memory, and the old memory
- * stays. */
+/* Makes room for `more` items of `size` bytes behind `count`: `least` at first. NULL: no memory, and
+ * the old memory stays. */
 static void *grow(void *items, size_t *room, size_t count, size_t more, size_t size, size_t least)
 {
-    if (items && count + more <= *room) {
-        return items;
-    }
     size_t wanted = *room ? *room * 2 : least;
     while (wanted < count + more) {
         wanted *= 2;
@@ -138,24 +135,59 @@ static void *grow(void *items, size_t *room, size_t count, size_t more, size_t s
     return memory;
 }
 
-static bool copy_cell(pier__postgres_builder *builder, const PGresult *row, int column)
+/* Most values are small, and a call for each costs more than the copying. Never reads or writes
+ * beyond `size`, which is 1 or more. */
+static inline void copy_small(char *to, const char *from, size_t size)
 {
-    pier__postgres_cell *cell = &builder->cells[builder->cell_count++];
-    cell->size = -1;
-    cell->offset = 0;
-    if (PQgetisnull(row, 0, column)) {
+    uint64_t head, tail;
+    if (size >= 8 && size <= 16) {
+        memcpy(&head, from, 8);
+        memcpy(&tail, from + size - 8, 8);
+        memcpy(to, &head, 8);
+        memcpy(to + size - 8, &tail, 8);
+    } else if (size >= 4 && size < 8) {
+        uint32_t start, end;
+        memcpy(&start, from, 4);
+        memcpy(&end, from + size - 4, 4);
+        memcpy(to, &start, 4);
+        memcpy(to + size - 4, &end, 4);
+    } else {
+        memcpy(to, from, size);
+    }
+}
+
+static bool make_data_room(pier__postgres_builder *builder, size_t size)
+{
+    size_t least = builder->data_hint > 4096 ? builder->data_hint : 4096;
+    char *data = grow(builder->data, &builder->data_room, builder->data_size, size, 1, least);
+    builder->data = data ? data : builder->data;
+    return data != NULL;
+}
+
+static bool make_cell_room(pier__postgres_builder *builder, size_t columns)
+{
+    size_t least = builder->cell_hint > 256 ? builder->cell_hint : 256;
+    pier__postgres_cell *cells = grow(builder->cells, &builder->cell_room, builder->cell_count,
+                                      columns, sizeof *cells, least);
+    builder->cells = cells ? cells : builder->cells;
+    return cells != NULL;
+}
+
+static bool copy_cell(pier__postgres_builder *builder, const PGresult *row, int column,
+                      pier__postgres_cell *cell)
+{
+    int length = PQgetlength(row, 0, column);
+    cell->offset = (uint32_t)builder->data_size;
+    cell->size = length;
+    if (length == 0 && PQgetisnull(row, 0, column)) {
+        cell->size = -1;
         return true;
     }
-    int length = PQgetlength(row, 0, column);
     size_t size = (size_t)length + 1; /* libpq puts a zero byte behind every value */
-    char *data = grow(builder->data, &builder->data_room, builder->data_size, size, 1, 16384);
-    if (!data) {
+    if (builder->data_room - builder->data_size < size && !make_data_room(builder, size)) {
         return false;
     }
-    builder->data = data;
-    memcpy(builder->data + builder->data_size, PQgetvalue(row, 0, column), size);
-    cell->size = length;
-    cell->offset = (uint32_t)builder->data_size;
+    copy_small(builder->data + builder->data_size, PQgetvalue(row, 0, column), size);
     builder->data_size += size;
     return true;
 }
@@ -163,14 +195,16 @@ static bool copy_cell(pier__postgres_builder *builder, const PGresult *row, int 
 bool pier__postgres_builder_add(pier__postgres_builder *builder, PGresult *row)
 {
     int columns = PQnfields(row);
-    pier__postgres_cell *cells = grow(builder->cells, &builder->cell_room, builder->cell_count,
-                                      (size_t)columns, sizeof *cells, 1024);
-    bool fits = cells != NULL;
-    builder->cells = fits ? cells : builder->cells;
+    bool fits = builder->cell_room - builder->cell_count >= (size_t)columns ||
+                make_cell_room(builder, (size_t)columns);
+    pier__postgres_cell *cell = builder->cells + builder->cell_count;
     for (int i = 0; fits && i < columns; i++) {
-        fits = copy_cell(builder, row, i);
+        fits = copy_cell(builder, row, i, cell++);
     }
-    builder->count += fits;
+    if (fits) {
+        builder->cell_count += (size_t)columns;
+        builder->count++;
+    }
     if (builder->first) {
         PQclear(row);
     } else {
@@ -187,7 +221,8 @@ pier_result *pier__postgres_builder_take(pier__postgres_builder *builder)
     }
     self->cells = builder->cells;
     self->data = builder->data;
-    memset(builder, 0, sizeof *builder);
+    *builder = (pier__postgres_builder){.cell_hint = builder->cell_count,
+                                        .data_hint = builder->data_size + builder->data_size / 8};
     return &self->base;
 }
 

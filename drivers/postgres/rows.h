@@ -25,6 +25,7 @@ typedef struct pier__postgres_builder {
     size_t cell_count, cell_room;
     char *data;
     size_t data_size, data_room;
+    size_t cell_hint, data_hint; /* what the last block needed */
 } pier__postgres_builder;
 
 /* Adds the row of a single-row result, which it takes. False: no memory. */

@@ -5,6 +5,8 @@
  */
 #include "drivers/sqlite/connection.h"
 
+#include "drivers/sqlite/attached.h"
+#include "drivers/sqlite/age.h"
 #include "drivers/sqlite/error.h"
 #include "drivers/sqlite/setup.h"
 #include "sdk/alloc.h"
@@ -17,16 +19,24 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Instructions of SQLite's machine between two looks at the scope: 5 to 20 us, which costs less
- * than 0.5 % also where there is a deadline and the clock must be read. */
-enum { PROGRESS_STEPS = 1000 };
-
 /* ---- Handlers ----------------------------------------------------------------------------- */
+
+/* Grows with each pier_sqlite_interrupt on the connection's scope or its pool. */
+static unsigned count_interrupts(const pier__sqlite_conn *conn)
+{
+    const pier__sqlite_registry *registry = &((const pier__sqlite_db *)conn->base.db)->registry;
+    return atomic_load_explicit(&conn->interrupts, memory_order_relaxed) +
+           atomic_load_explicit(&registry->interrupts, memory_order_relaxed);
+}
 
 bool pier__sqlite_is_interrupted(pier__sqlite_conn *conn)
 {
     if (!conn->interrupted) {
         conn->interrupted = pier__op_interrupted(conn->current);
+    }
+    if (!conn->interrupted && conn->interrupts_before != count_interrupts(conn)) {
+        conn->interrupted = PIER_ECANCELLED;
+        conn->stopped_by = "pier_sqlite_interrupt";
     }
     return conn->interrupted != 0;
 }
@@ -37,19 +47,41 @@ static int on_progress(void *data)
     if (!conn->current || conn->finishing) {
         return 0;
     }
-    if (conn->read_until && pier__now() >= conn->read_until) {
+    if (pier__sqlite_is_too_old(conn)) {
         conn->too_old = true;
         return 1;
     }
-    return pier__sqlite_is_interrupted(conn);
+    return pier__sqlite_is_interrupted(conn) ||
+           (conn->hooks.set[PIER__SQLITE_PROGRESS] && pier__sqlite_hook_progress(conn));
 }
 
-/* Waits for a lock of another connection: 0 gives up. Short waits first, since most locks are
- * held for a moment; a blocked caller is woken by its scope, and EINTR ends a wait early too. */
-static int on_busy(void *data, int count)
+void pier__sqlite_set_progress_steps(pier__sqlite_conn *conn, int steps)
+{
+    sqlite3_progress_handler(conn->sqlite, steps, on_progress, conn);
+}
+
+/* When to try again; 0: not at all. The user's hook decides, where there is one and it does not
+ * leave that to us. Short waits first, since most locks are held for a moment. */
+static int64_t next_try(pier__sqlite_conn *conn, int count, int64_t now)
 {
     static const int waits_ms[] = {1, 2, 5, 10, 15, 20, 25};
     const int last = (int)(sizeof waits_ms / sizeof *waits_ms) - 1;
+    int wait_ms =
+        conn->hooks.set[PIER__SQLITE_BUSY] ? pier__sqlite_hook_busy(conn, count, now) : 0;
+    if (wait_ms) {
+        return wait_ms < 0 ? 0 : now + INT64_C(1000000) * wait_ms;
+    }
+    if (now >= conn->busy_until) {
+        return 0;
+    }
+    int64_t until = now + INT64_C(1000000) * waits_ms[count < last ? count : last];
+    return pier__earlier(until, conn->busy_until);
+}
+
+/* Waits for a lock of another connection: 0 gives up. A blocked caller is woken by its scope, and
+ * EINTR ends a wait early too. */
+static int on_busy(void *data, int count)
+{
     pier__sqlite_conn *conn = data;
     pier__parker *parker = pier__parker_self();
     if (!conn->current || !parker) {
@@ -60,16 +92,21 @@ static int on_busy(void *data, int count)
         int64_t timeout_ms = ((pier__sqlite_db *)conn->base.db)->busy_timeout_ms;
         conn->busy_until = now + timeout_ms * 1000000;
     }
+    if (!pier__sqlite_is_reader(conn)) {
+        pier__sqlite_end_old_readers(conn); /* a checkpoint may wait for one */
+    }
     if (pier__sqlite_is_interrupted(conn)) {
         conn->locked_out = true;
         return 0;
     }
-    if (now >= conn->busy_until) {
+    int64_t until = next_try(conn, count, now);
+    if (!until) {
         return 0;
     }
-    int64_t until = now + INT64_C(1000000) * waits_ms[count < last ? count : last];
-    until = pier__earlier(until, conn->busy_until);
-    pier__park(parker, pier__earlier(until, conn->current->deadline));
+    do {
+        pier__park(parker, pier__earlier(until, conn->current->deadline));
+    } while (conn->hooks.set[PIER__SQLITE_BUSY] && pier__now() < until &&
+             !pier__sqlite_is_interrupted(conn));
     return 1;
 }
 
@@ -105,6 +142,10 @@ void pier__sqlite_work_begin(pier__sqlite_conn *conn, pier__op *op)
     conn->interrupted = 0;
     conn->finishing = conn->locked_out = conn->vanished = false;
     conn->misplaced = conn->too_old = false;
+    conn->call_failure.status = 0;
+    conn->stopped_by = NULL;
+    conn->interrupts_before = count_interrupts(conn);
+    pier__sqlite_hooks_begin(&conn->hooks);
     conn->current = op;
 }
 
@@ -124,8 +165,13 @@ bool pier__sqlite_work_error(pier__sqlite_conn *conn, pier__op *op, pier_error *
             op->doing = "waiting for a lock on the database";
         }
         pier__op_cancelled_error(op, err);
+        if (conn->stopped_by) {
+            pier__sqlite_error_append(err, "; stopped by ");
+            pier__sqlite_error_append(err, conn->stopped_by);
+        }
     } else {
         *err = conn->failure;
+        pier__sqlite_hook_explain(conn, err);
     }
     if (conn->vanished) {
         pier__sqlite_error_append(err, "; the transaction has been rolled back");
@@ -135,7 +181,15 @@ bool pier__sqlite_work_error(pier__sqlite_conn *conn, pier__op *op, pier_error *
 
 bool pier__sqlite_fail(pier__sqlite_conn *conn, int code, const char *script, const char *sql)
 {
+    const pier_error *called = &conn->call_failure;
+    bool is_users = called->status && (code & 0xFF) == SQLITE_ERROR &&
+                    !strcmp(sqlite3_errmsg(conn->sqlite), called->message);
     pier__sqlite_error(&conn->failure, conn->sqlite, code, script, sql);
+    if (is_users) {
+        conn->failure.status = called->status;
+        conn->failure.origin = PIER_ORIGIN_PIER;
+        conn->failure.native = 0;
+    }
     return false;
 }
 
@@ -193,9 +247,16 @@ static bool open_file(pier__sqlite_conn *conn)
         return fail_open(conn, conn->sqlite ? sqlite3_extended_errcode(conn->sqlite) : code);
     }
     sqlite3_extended_result_codes(conn->sqlite, 1);
-    sqlite3_progress_handler(conn->sqlite, PROGRESS_STEPS, on_progress, conn);
+    pier__sqlite_set_progress_steps(conn, PIER__SQLITE_PROGRESS_STEPS);
     sqlite3_busy_handler(conn->sqlite, on_busy, conn);
     return true;
+}
+
+void pier__sqlite_install_handlers(pier__sqlite_conn *conn)
+{
+    sqlite3_extended_result_codes(conn->sqlite, 1);
+    sqlite3_busy_handler(conn->sqlite, on_busy, conn);
+    pier__sqlite_hooks_install(conn);
 }
 
 /* SQLite reads nothing until it must. Preparing this reads the header and the schema, so that a
@@ -222,7 +283,8 @@ static void open_work(pier__op *op)
 {
     pier__sqlite_conn *conn = (pier__sqlite_conn *)((pier__db_op *)op)->conn;
     pier__sqlite_work_begin(conn, op);
-    if (open_file(conn) && check_file(conn) && pier__sqlite_set_up(conn)) {
+    if (open_file(conn) && check_file(conn) && pier__sqlite_set_up(conn) &&
+        pier__sqlite_registry_catch_up(conn)) {
         conn->base.open = true;
     } else {
         close_file(conn);
@@ -252,14 +314,17 @@ void pier__sqlite_open_step(pier__db_op *op, unsigned events)
 
 bool pier__sqlite_conn_init(pier__conn *base)
 {
-    const pier__sqlite_db *db = (const pier__sqlite_db *)base->db;
-    pier__sqlite_cache_init(&((pier__sqlite_conn *)base)->cache, db->setup.statement_cache);
+    pier__sqlite_db *db = (pier__sqlite_db *)base->db;
+    pier__sqlite_conn *conn = (pier__sqlite_conn *)base;
+    pier__sqlite_cache_init(&conn->cache, db->setup.statement_cache);
+    conn->id = atomic_fetch_add(&db->registry.connections, 1) + 1;
     return true;
 }
 
 bool pier__sqlite_conn_release(pier__conn *base)
 {
-    const pier__sqlite_conn *conn = (const pier__sqlite_conn *)base;
+    pier__sqlite_conn *conn = (pier__sqlite_conn *)base;
+    atomic_store(&conn->read_until, 0);
     return !base->in_tx &&
            conn->generation == atomic_load(&((pier__sqlite_db *)base->db)->generation);
 }
@@ -286,14 +351,19 @@ void pier__sqlite_conn_fini(pier__conn *base)
     pier__sqlite_conn *conn = (pier__sqlite_conn *)base;
     /* SQLite must not be called in a forked child, whose close would drop the parent's locks. */
     bool forked = pier__runner_forked(base->db->handle.runner);
+    pier__sqlite_age_lock(conn);
+    pier__sqlite_attached_end_all(conn, forked);
     end_held(conn, forked);
     if (forked) {
         pier__sqlite_cache_forget(&conn->cache);
     } else {
         pier__sqlite_cache_fini(&conn->cache);
         close_file(conn);
+        pier__sqlite_hooks_fini(conn); /* behind what they are told of its end */
     }
+    pier__sqlite_buffer_fini(&conn->changes);
     pier__sqlite_builder_fini(&conn->builder);
+    pier__sqlite_age_unlock(conn);
     pier__lane_free(conn->lane);
     conn->lane = NULL;
 }

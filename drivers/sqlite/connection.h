@@ -5,7 +5,10 @@
  * used by whoever has the connection's turn, on the thread that does the work: the caller's own, or
  * the connection's lane.
  */
+#include "drivers/sqlite/changes.h"
 #include "drivers/sqlite/driver.h"
+#include "drivers/sqlite/hook.h"
+#include "drivers/sqlite/registry.h"
 #include "drivers/sqlite/statement.h"
 #include "sdk/db.h"
 
@@ -20,27 +23,43 @@ typedef struct pier__sqlite_db {
     pier__sqlite_setup setup;
     /* Grows when the file turns out to be another one than was opened. */
     atomic_uint generation;
+    pier__sqlite_registry registry;
 } pier__sqlite_db;
+
+/* Instructions of SQLite's machine between two looks at the scope: 5 to 20 us, which costs less
+ * than 0.5 % also where there is a deadline and the clock must be read. */
+enum { PIER__SQLITE_PROGRESS_STEPS = 1000 };
 
 typedef struct pier__sqlite_conn {
     pier__conn base; /* first */
     sqlite3 *sqlite; /* NULL while it is not open */
     pier__sqlite_cache cache;
-    pier__sqlite_statement *held; /* by cursors */
+    pier__sqlite_statement *held;           /* by cursors */
+    struct pier__sqlite_attached *attached; /* blobs, copies half way */
     pier__sqlite_builder builder;
-    struct pier_lane *lane; /* NULL until the loop needs it */
-    unsigned generation;    /* the database's, when it was opened */
-    int64_t read_until;     /* of a reader's transaction, where that is bounded; 0: it has none */
+    struct pier_lane *lane;     /* NULL until the loop needs it */
+    unsigned generation;        /* the database's, when it was opened */
+    atomic_bool in_use;         /* of a reader whose transactions are bounded: see age.h */
+    _Atomic int64_t read_until; /* the bound of its transaction; 0: it has none */
+    unsigned id;                /* no other connection of the pool ever has it */
+    unsigned registered;        /* how far it is with the registry */
+    bool own;                   /* what runs is Pier's, and the authorizer is not asked */
+    pier__sqlite_hooks hooks;
+    pier__sqlite_buffer changes;
+    atomic_uint interrupts; /* how often its scope was interrupted */
     /* The request under way. */
     pier__op *current; /* whose work runs now; NULL: no work runs, and nothing waits for locks */
     int64_t busy_until;
-    bool finishing;     /* it ends a transaction, which is not interrupted half way */
-    int interrupted;    /* the status by which a handler has stopped it; 0: none has */
-    bool locked_out;    /* it was waiting for a lock when it was stopped */
-    bool vanished;      /* its failure has ended the transaction, or will */
-    bool misplaced;     /* on a reader: it needs the writer, and has done nothing */
-    bool too_old;       /* its read transaction has come to its bound */
-    pier_error failure; /* valid where its status is not 0 */
+    bool finishing;  /* it ends a transaction, which is not interrupted half way */
+    int interrupted; /* the status by which a handler has stopped it; 0: none has */
+    unsigned interrupts_before;
+    const char *stopped_by;  /* a constant, where that was neither the scope nor the future */
+    pier_error call_failure; /* of a function of the user's; valid where its status is not 0 */
+    bool locked_out;         /* it was waiting for a lock when it was stopped */
+    bool vanished;           /* its failure has ended the transaction, or will */
+    bool misplaced;          /* on a reader: it needs the writer, and has done nothing */
+    bool too_old;            /* its read transaction has come to its bound */
+    pier_error failure;      /* valid where its status is not 0 */
 } pier__sqlite_conn;
 
 static inline bool pier__sqlite_is_reader(const pier__sqlite_conn *conn)
@@ -54,8 +73,12 @@ bool pier__sqlite_conn_release(pier__conn *base);
 struct pier_lane *pier__sqlite_conn_lane(pier__conn *base);
 void pier__sqlite_open_step(pier__db_op *op, unsigned events);
 
+/* How often SQLite calls the handler that looks at the scope. */
+void pier__sqlite_set_progress_steps(pier__sqlite_conn *conn, int steps);
 /* Waits for a lock that another connection has, for the count-th time; false: long enough. */
 bool pier__sqlite_wait_lock(pier__sqlite_conn *conn, int count);
+/* Sets the handlers by which work is cancelled, and the hooks, as they are needed now. */
+void pier__sqlite_install_handlers(pier__sqlite_conn *conn);
 /* Has `work` done by whoever waits for the operation. */
 void pier__sqlite_wait_work(pier__db_op *op, void (*work)(pier__op *op));
 /* Brackets the work of a request: the handlers obey `op` in between. */

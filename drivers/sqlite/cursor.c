@@ -5,6 +5,7 @@
  */
 #include "drivers/sqlite/cursor.h"
 
+#include "drivers/sqlite/dump.h"
 #include "drivers/sqlite/error.h"
 #include "drivers/sqlite/request.h"
 #include <string.h>
@@ -12,15 +13,6 @@
 /* The first block is small, for those who want one row; later ones double, since each costs a hop
  * where the loop is in between. The bytes bound a block of wide rows. */
 enum { ROWS_FIRST = 64, ROWS_MAX = 1024, BYTES_MAX = 256 * 1024 };
-
-static void hold(pier__sqlite_conn *conn, pier__sqlite_cursor *cursor,
-                 pier__sqlite_statement *statement)
-{
-    atomic_fetch_add_explicit(&statement->refs, 1, memory_order_relaxed);
-    cursor->statement = statement;
-    statement->next_held = conn->held;
-    conn->held = statement;
-}
 
 /* Gives the statement at `*at` in the list back to the cache. */
 static void let_go(pier__sqlite_conn *conn, pier__sqlite_statement **at)
@@ -30,13 +22,15 @@ static void let_go(pier__sqlite_conn *conn, pier__sqlite_statement **at)
     pier__sqlite_cache_give(&conn->cache, statement);
 }
 
-void pier__sqlite_cursor_close(pier__sqlite_conn *conn, pier__sqlite_cursor *cursor)
+void pier__sqlite_hold(pier__sqlite_conn *conn, pier__sqlite_statement *statement)
 {
-    pier__sqlite_statement *statement = cursor->statement;
-    if (!statement) {
-        return;
-    }
-    cursor->statement = NULL;
+    atomic_fetch_add_explicit(&statement->refs, 1, memory_order_relaxed);
+    statement->next_held = conn->held;
+    conn->held = statement;
+}
+
+void pier__sqlite_unhold(pier__sqlite_conn *conn, pier__sqlite_statement *statement)
+{
     for (pier__sqlite_statement **at = &conn->held; *at; at = &(*at)->next_held) {
         if (*at == statement) {
             let_go(conn, at);
@@ -44,6 +38,20 @@ void pier__sqlite_cursor_close(pier__sqlite_conn *conn, pier__sqlite_cursor *cur
         }
     }
     pier__sqlite_statement_unref(statement);
+}
+
+void pier__sqlite_cursor_close(pier__sqlite_conn *conn, pier__sqlite_cursor *cursor)
+{
+    if (cursor->dump) {
+        pier__sqlite_dump_end(conn, cursor->dump);
+        return;
+    }
+    pier__sqlite_statement *statement = cursor->statement;
+    if (!statement) {
+        return;
+    }
+    cursor->statement = NULL;
+    pier__sqlite_unhold(conn, statement);
 }
 
 void pier__sqlite_cursors_reclaim(pier__sqlite_conn *conn)
@@ -65,7 +73,8 @@ static bool begin(pier__sqlite_conn *conn, pier__sqlite_cursor *cursor)
         return false;
     }
     cursor->rows_max = ROWS_FIRST;
-    hold(conn, cursor, statement);
+    cursor->statement = statement;
+    pier__sqlite_hold(conn, statement);
     return true;
 }
 
@@ -113,7 +122,11 @@ static bool read_block(pier__sqlite_conn *conn, pier__sqlite_cursor *cursor)
 bool pier__sqlite_cursor_block(pier__sqlite_conn *conn, pier__db_op *op)
 {
     pier__sqlite_cursor *cursor = (pier__sqlite_cursor *)op->cursor;
-    bool done = read_block(conn, cursor);
+    pier__sqlite_changes_begin(&conn->changes);
+    bool done = cursor->dump ? pier__sqlite_dump_collect(conn, cursor) : read_block(conn, cursor);
+    if (conn->changes.watching) {
+        pier__sqlite_changes_end(conn, cursor->base.sql, done);
+    }
     if (done) {
         op->block = pier__sqlite_builder_take(
             &conn->builder, cursor->names ? cursor->names->count : 0, cursor->names);
@@ -132,6 +145,8 @@ bool pier__sqlite_cursor_block(pier__sqlite_conn *conn, pier__db_op *op)
 void pier__sqlite_cursor_fini(pier_cursor *base)
 {
     pier__sqlite_cursor *cursor = (pier__sqlite_cursor *)base;
+    pier__sqlite_dump_free(cursor->dump);
+    cursor->dump = NULL;
     pier__sqlite_statement_unref(cursor->statement);
     cursor->statement = NULL;
     pier__sqlite_names_unref(cursor->names);

@@ -34,9 +34,7 @@ static char *make_uri(const char *path, const pier__sqlite_url *url)
     return uri;
 }
 
-/* The path as it means the same file whatever the working directory will be; "file:" would make
- * SQLite read it as a URI. NULL: no memory. */
-static char *fixed_path(const char *path, size_t size)
+char *pier__sqlite_fixed_path(const char *path, size_t size)
 {
     static const char memory[] = ":memory:";
     char directory[4096] = "";
@@ -55,6 +53,7 @@ static char *fixed_path(const char *path, size_t size)
 static int db_init(pier_db *root, const char *text, pier_error *err)
 {
     pier__sqlite_db *db = (pier__sqlite_db *)root;
+    pier__sqlite_registry_init(&db->registry); /* first: db_fini comes also where this fails */
     pier__sqlite_url url;
     int status = pier__sqlite_url_read(&url, text, err);
     if (status < 0) {
@@ -64,7 +63,7 @@ static int db_init(pier_db *root, const char *text, pier_error *err)
         return pier_error_set(err, PIER_EINVAL,
                               "this SQLite was built without threads (SQLITE_THREADSAFE=0)");
     }
-    db->path = fixed_path(url.path, url.path_size);
+    db->path = pier__sqlite_fixed_path(url.path, url.path_size);
     size_t room = strlen("sqlite:") + url.path_size + 1;
     root->name = pier__malloc(room);
     bool has_uri = db->path && (url.immutable || url.nolock) && !url.memory;
@@ -90,6 +89,12 @@ static void db_fini(pier_db *root)
     pier__free(db->path);
     pier__free(db->uri);
     db->path = db->uri = NULL;
+    pier__sqlite_registry_fini(&db->registry);
+}
+
+static void db_closed(pier_db *root)
+{
+    pier__sqlite_changes_pool_closed(&((pier__sqlite_db *)root)->registry);
 }
 
 static const char *begin_sql(const pier_tx_options *options)
@@ -111,11 +116,13 @@ static const char *const schemes[] = {"sqlite", NULL};
 
 const pier__db_driver pier__sqlite_driver = {
     .schemes = schemes,
+    .can = PIER__CAN_NAMES | PIER__CAN_ROW_IDS | PIER__CAN_MANY | PIER__CAN_DESCRIBE,
     .db_size = sizeof(pier__sqlite_db),
     .conn_size = sizeof(pier__sqlite_conn),
     .cursor_size = sizeof(pier__sqlite_cursor),
     .db_init = db_init,
     .db_fini = db_fini,
+    .db_closed = db_closed,
     .conn_init = pier__sqlite_conn_init,
     .open_step = pier__sqlite_open_step,
     .run_step = pier__sqlite_run_step,

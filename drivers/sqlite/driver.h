@@ -7,6 +7,12 @@
 
 extern const pier__db_driver pier__sqlite_driver;
 
+/* The path as it means the same file whatever the working directory will be; "file:" would make
+ * SQLite read it as a URI. NULL: no memory. */
+char *pier__sqlite_fixed_path(const char *path, size_t size);
+
+enum { PIER__SQLITE_READERS_MAX = 100 };
+
 /* What is set on each new connection. */
 typedef struct pier__sqlite_setup {
     int statement_cache;                                   /* statements */

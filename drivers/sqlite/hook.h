@@ -37,6 +37,8 @@ static inline void pier__sqlite_hooks_begin(pier__sqlite_hooks *hooks)
 void pier__sqlite_hook_explain(const struct pier__sqlite_conn *conn, pier_error *err);
 /* Sets SQLite's hooks as they are needed now. */
 void pier__sqlite_hooks_refresh(struct pier__sqlite_conn *conn);
+/* The same when somebody else may have set them. */
+void pier__sqlite_hooks_install(struct pier__sqlite_conn *conn);
 void pier__sqlite_hooks_fini(struct pier__sqlite_conn *conn);
 
 #endif

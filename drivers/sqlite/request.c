@@ -4,8 +4,11 @@
  */
 #include "drivers/sqlite/request.h"
 
+#include "drivers/sqlite/attached.h"
 #include "drivers/sqlite/cursor.h"
+#include "drivers/sqlite/age.h"
 #include "drivers/sqlite/error.h"
+#include "drivers/sqlite/many.h"
 #include "drivers/sqlite/own.h"
 #include "drivers/sqlite/setup.h"
 #include "drivers/sqlite/sql.h"
@@ -56,14 +59,26 @@ static bool may_run_here(pier__sqlite_conn *conn, const pier_db *scope,
     return false;
 }
 
-pier__sqlite_statement *pier__sqlite_statement_begin_in(pier__sqlite_conn *conn,
-                                                        const pier_db *scope, const char *sql,
-                                                        size_t size, const pier_args *args)
+pier__sqlite_statement *pier__sqlite_statement_take_in(pier__sqlite_conn *conn,
+                                                       const pier_db *scope, const char *sql,
+                                                       size_t size)
 {
     pier__sqlite_statement *statement =
         pier__sqlite_cache_take(&conn->cache, conn->sqlite, sql, size, &conn->failure);
     bool here = may_run_here(conn, scope, statement);
-    if (statement && (!here || !pier__sqlite_statement_bind(statement, args, &conn->failure))) {
+    if (statement && !here) {
+        pier__sqlite_cache_give(&conn->cache, statement);
+        statement = NULL;
+    }
+    return statement;
+}
+
+pier__sqlite_statement *pier__sqlite_statement_begin_in(pier__sqlite_conn *conn,
+                                                        const pier_db *scope, const char *sql,
+                                                        size_t size, const pier_args *args)
+{
+    pier__sqlite_statement *statement = pier__sqlite_statement_take_in(conn, scope, sql, size);
+    if (statement && !pier__sqlite_statement_bind(statement, args, &conn->failure)) {
         pier__sqlite_cache_give(&conn->cache, statement);
         statement = NULL;
     }
@@ -73,22 +88,35 @@ pier__sqlite_statement *pier__sqlite_statement_begin_in(pier__sqlite_conn *conn,
 /* ---- One statement ------------------------------------------------------------------------ */
 
 /* Runs it to its end; false: the connection's failure is filled. */
-static bool step_through(pier__sqlite_conn *conn, sqlite3_stmt *stmt, const char *script,
+bool pier__sqlite_step_through(pier__sqlite_conn *conn, sqlite3_stmt *stmt, const char *script,
                          const char *sql)
 {
     int code;
+    pier__sqlite_changes_begin(&conn->changes);
     do {
         code = sqlite3_step(stmt);
     } while (code == SQLITE_ROW);
-    return code == SQLITE_DONE || pier__sqlite_fail(conn, code, script, sql);
+    bool done = code == SQLITE_DONE || pier__sqlite_fail(conn, code, script, sql);
+    if (conn->changes.watching) {
+        pier__sqlite_changes_end(conn, sql, done);
+    }
+    return done;
 }
 
 /* Those which SQLite counts stay from the last statement that changed rows: CREATE TABLE changes
  * none and leaves them alone, and only the total tells. */
-static int64_t count_changes(pier__sqlite_conn *conn, int64_t total_before)
+int64_t pier__sqlite_count_changes(pier__sqlite_conn *conn, int64_t total_before)
 {
     bool changed = sqlite3_total_changes64(conn->sqlite) != total_before;
     return changed ? sqlite3_changes64(conn->sqlite) : 0;
+}
+
+static void note_changes(pier__sqlite_conn *conn, pier__db_op *op,
+                         const pier__sqlite_statement *statement, int64_t total_before)
+{
+    op->count = pier__sqlite_count_changes(conn, total_before);
+    op->last_id =
+        op->count && statement->inserts ? sqlite3_last_insert_rowid(conn->sqlite) : 0;
 }
 
 static bool execute(pier__sqlite_conn *conn, pier__db_op *op)
@@ -99,8 +127,10 @@ static bool execute(pier__sqlite_conn *conn, pier__db_op *op)
         return false;
     }
     int64_t before = statement->read_only ? 0 : sqlite3_total_changes64(conn->sqlite);
-    bool done = step_through(conn, statement->stmt, statement->sql, statement->sql);
-    op->count = done && !statement->read_only ? count_changes(conn, before) : 0;
+    bool done = pier__sqlite_step_through(conn, statement->stmt, statement->sql, statement->sql);
+    if (done && !statement->read_only) {
+        note_changes(conn, op, statement, before);
+    }
     pier__sqlite_cache_give(&conn->cache, statement);
     return done;
 }
@@ -124,7 +154,15 @@ static bool fetch(pier__sqlite_conn *conn, pier__db_op *op)
     if (!statement) {
         return false;
     }
+    int64_t before = statement->read_only ? 0 : sqlite3_total_changes64(conn->sqlite);
+    pier__sqlite_changes_begin(&conn->changes);
     bool done = collect_all(conn, statement, &op->block);
+    if (done && !statement->read_only) {
+        note_changes(conn, op, statement, before);
+    }
+    if (conn->changes.watching) {
+        pier__sqlite_changes_end(conn, statement->sql, done);
+    }
     if (!done) {
         pier__sqlite_builder_clear(&conn->builder);
     }
@@ -155,7 +193,7 @@ static bool run_next(pier__sqlite_conn *conn, const pier_db *scope, const char *
     bool done = sqlite3_bind_parameter_count(stmt) ? refuse_arguments(conn, sql)
                 : scope->read_only && !sqlite3_stmt_readonly(stmt)
                     ? refuse_writing(conn, sql)
-                    : step_through(conn, stmt, script, sql);
+                    : pier__sqlite_step_through(conn, stmt, script, sql);
     sqlite3_finalize(stmt);
     return done;
 }
@@ -184,16 +222,21 @@ static bool run_script(pier__sqlite_conn *conn, pier__db_op *op)
 /* ---- Transactions ------------------------------------------------------------------------- */
 
 /* Statements of the SDK's own, with semicolons between them and nowhere else. */
-static bool run_own(pier__sqlite_conn *conn, const char *sql)
+bool pier__sqlite_run_own(pier__sqlite_conn *conn, const char *sql)
 {
     bool done = true;
+    conn->own = true;
     for (size_t size; done && *sql; sql += size + strspn(sql + size, "; ")) {
         size = strcspn(sql, ";");
         pier__sqlite_statement *statement = pier__sqlite_statement_begin(conn, sql, size, NULL);
-        done = statement && step_through(conn, statement->stmt, statement->sql, statement->sql);
+        done = statement && pier__sqlite_step_through(conn, statement->stmt, statement->sql, statement->sql);
         if (statement) {
             pier__sqlite_cache_give(&conn->cache, statement);
         }
+    }
+    conn->own = false;
+    if (conn->hooks.set[PIER__SQLITE_AUTHORIZER]) {
+        pier__sqlite_cache_flush(&conn->cache); /* users would find what they are not asked for */
     }
     return done;
 }
@@ -203,21 +246,21 @@ static bool begin(pier__sqlite_conn *conn, pier__db_op *op)
     /* A database that cannot be written has no write lock to take. */
     const pier_db *tx = op->made;
     if (tx->depth > 0) {
-        return run_own(conn, op->sql);
+        return pier__sqlite_run_own(conn, op->sql);
     }
     bool only_reads = tx->read_only || sqlite3_db_readonly(conn->sqlite, "main") == 1;
     if (!only_reads && !pier__sqlite_check_file(conn)) {
         return false;
     }
     /* The snapshot is taken by the first statement that reads, so that one is run now. */
-    return run_own(conn, only_reads ? "begin" : op->sql) &&
-           (!tx->read_only || run_own(conn, "select 1 from sqlite_master limit 1"));
+    return pier__sqlite_run_own(conn, only_reads ? "begin" : op->sql) &&
+           (!tx->read_only || pier__sqlite_run_own(conn, "select 1 from sqlite_master limit 1"));
 }
 
 static bool commit(pier__sqlite_conn *conn, pier__db_op *op)
 {
     conn->finishing = true;
-    return run_own(conn, op->sql);
+    return pier__sqlite_run_own(conn, op->sql);
 }
 
 /* Without a transaction there is nothing to roll back, which is what ROLLBACK is for; but ROLLBACK
@@ -230,7 +273,7 @@ static bool roll_back(pier__sqlite_conn *conn, pier__db_op *op)
     if (whole && sqlite3_get_autocommit(conn->sqlite)) {
         return true;
     }
-    bool done = run_own(conn, op->sql);
+    bool done = pier__sqlite_run_own(conn, op->sql);
     if (!done && !sqlite3_get_autocommit(conn->sqlite)) {
         sqlite3_exec(conn->sqlite, "rollback", NULL, NULL, NULL);
     }
@@ -282,64 +325,24 @@ static bool check_after(pier__sqlite_conn *conn, const pier__db_op *op, bool don
                                 "pier_db_close to roll back");
 }
 
-/* ---- The age of read transactions --------------------------------------------------------- */
-
-static bool ends_something(const pier__db_op *op)
-{
-    return op->request == PIER__ROLLBACK || op->request == PIER__COMMIT ||
-           op->request == PIER__CURSOR_CLOSE;
-}
-
-/* A reader that goes on for ever keeps the log from being reset, so its transaction is ended here,
- * whatever is open in it. */
-static void fail_too_old(pier__sqlite_conn *conn)
-{
-    int max_ms = ((const pier__sqlite_db *)conn->base.db)->setup.read_tx_max_ms;
-    pier_error_set(&conn->failure, PIER_ETIMEDOUT,
-                   "the read transaction is older than %d ms (read_tx_max_ms in the URL): read "
-                   "in shorter ones, or raise the bound",
-                   max_ms);
-    if (!sqlite3_get_autocommit(conn->sqlite)) {
-        sqlite3_exec(conn->sqlite, "rollback", NULL, NULL, NULL);
-        conn->vanished = true;
-    }
-}
-
-/* False: it was too old before it began. */
-static bool begin_age(pier__sqlite_conn *conn, const pier__db_op *op)
-{
-    int max_ms = ((const pier__sqlite_db *)conn->base.db)->setup.read_tx_max_ms;
-    if (!max_ms || !pier__sqlite_is_reader(conn)) {
-        return true;
-    }
-    int64_t now = pier__now();
-    if (!conn->read_until) {
-        conn->read_until = now + INT64_C(1000000) * max_ms;
-    }
-    return now < conn->read_until || ends_something(op);
-}
-
-static void end_age(pier__sqlite_conn *conn)
-{
-    if (conn->too_old) {
-        fail_too_old(conn);
-    }
-    if (sqlite3_get_autocommit(conn->sqlite) && !conn->held) {
-        conn->read_until = 0;
-    }
-}
-
 /* ---- The work and the steps around it ----------------------------------------------------- */
 
 static bool run_users(pier__sqlite_conn *conn, pier__db_op *op)
 {
     bool done;
+    if (op->cursor && ((const pier__sqlite_cursor *)op->cursor)->dump) {
+        return pier__sqlite_cursor_block(conn, op); /* in a transaction of its own */
+    }
     if (op->request == PIER__EXECUTE) {
         done = execute(conn, op);
     } else if (op->request == PIER__FETCH) {
         done = fetch(conn, op);
     } else if (op->request == PIER__SCRIPT) {
         done = run_script(conn, op);
+    } else if (op->request == PIER__EXECUTE_MANY) {
+        done = pier__sqlite_execute_many(conn, op);
+    } else if (op->request == PIER__DESCRIBE) {
+        done = pier__sqlite_describe(conn, op);
     } else {
         done = pier__sqlite_cursor_block(conn, op);
     }
@@ -368,15 +371,44 @@ static bool run_request(pier__sqlite_conn *conn, pier__db_op *op)
     }
 }
 
+/* Was this reader idle while the writer found the file replaced? */
+static bool is_outdated(const pier__sqlite_conn *conn, const pier__db_op *op)
+{
+    return pier__sqlite_is_reader(conn) && op->db->kind == PIER__DB_POOL &&
+           !(op->cursor && op->cursor->conn) &&
+           conn->generation != atomic_load(&((pier__sqlite_db *)conn->base.db)->generation);
+}
+
+/* What was registered meanwhile comes first; a registration may be what repairs that. */
+static bool catch_up(pier__sqlite_conn *conn, const pier__db_op *op)
+{
+    if (pier__sqlite_registry_catch_up(conn)) {
+        return true;
+    }
+    if (op->request == PIER__OWN || ends_something(op)) {
+        conn->failure.status = 0;
+        return true;
+    }
+    return false;
+}
+
 static void request_work(pier__op *base)
 {
     pier__db_op *op = (pier__db_op *)base;
     pier__sqlite_conn *conn = (pier__sqlite_conn *)op->conn;
+    bool young = pier__sqlite_age_begin(conn, op);
     pier__sqlite_work_begin(conn, base);
     if (conn->held) {
         pier__sqlite_cursors_reclaim(conn);
     }
-    if (begin_age(conn, op)) {
+    if (conn->attached) {
+        pier__sqlite_attached_reclaim(conn);
+    }
+    if (is_outdated(conn, op)) {
+        conn->base.dead = conn->misplaced = true;
+    } else if (!catch_up(conn, op)) {
+        /* It has failed with that. */
+    } else if (young) {
         run_request(conn, op);
     } else {
         conn->too_old = true;
@@ -384,9 +416,15 @@ static void request_work(pier__op *base)
             pier__sqlite_cursor_close(conn, (pier__sqlite_cursor *)op->cursor);
         }
     }
-    end_age(conn);
+    if (conn->too_old) {
+        pier__sqlite_age_fail(conn);
+    }
+    if (conn->changes.watching) {
+        pier__sqlite_changes_settle(conn);
+    }
     conn->base.in_tx = !sqlite3_get_autocommit(conn->sqlite);
     pier__sqlite_work_end(conn);
+    pier__sqlite_age_end(conn);
 }
 
 void pier__sqlite_run_step(pier__db_op *op, unsigned events)

@@ -54,6 +54,17 @@ pier__sqlite_names *pier__sqlite_names_new(sqlite3_stmt *stmt)
     return names;
 }
 
+pier__sqlite_names *pier__sqlite_names_of(const char *name)
+{
+    pier__sqlite_names *names = pier__malloc(sizeof *names + sizeof *names->name);
+    if (names) {
+        atomic_init(&names->refs, 1);
+        names->count = 1;
+        names->name[0] = name;
+    }
+    return names;
+}
+
 pier__sqlite_names *pier__sqlite_names_ref(pier__sqlite_names *names)
 {
     atomic_fetch_add_explicit(&names->refs, 1, memory_order_relaxed);
@@ -185,6 +196,21 @@ bool pier__sqlite_builder_add(pier__sqlite_builder *builder, sqlite3_stmt *stmt,
         }
     }
     builder->cell_count += (size_t)columns;
+    builder->rows++;
+    return true;
+}
+
+bool pier__sqlite_builder_add_text(pier__sqlite_builder *builder, const char *text, size_t size)
+{
+    if (builder->cell_room == builder->cell_count && !make_cell_room(builder, 1)) {
+        return false;
+    }
+    pier__sqlite_cell *cell = builder->cells + builder->cell_count;
+    cell->type = PIER_TEXT;
+    if (!add_data(builder, cell, text, size)) {
+        return false;
+    }
+    builder->cell_count++;
     builder->rows++;
     return true;
 }

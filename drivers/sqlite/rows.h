@@ -17,6 +17,8 @@ typedef struct pier__sqlite_names {
 
 /* NULL: no memory. */
 pier__sqlite_names *pier__sqlite_names_new(sqlite3_stmt *stmt);
+/* The name of one column, a constant; NULL: no memory. */
+pier__sqlite_names *pier__sqlite_names_of(const char *name);
 pier__sqlite_names *pier__sqlite_names_ref(pier__sqlite_names *names);
 void pier__sqlite_names_unref(pier__sqlite_names *names);
 
@@ -44,6 +46,8 @@ void pier__sqlite_builder_fini(pier__sqlite_builder *builder);
 void pier__sqlite_builder_clear(pier__sqlite_builder *builder);
 /* Adds the row that the statement stands on. False: no memory. */
 bool pier__sqlite_builder_add(pier__sqlite_builder *builder, sqlite3_stmt *stmt, int columns);
+/* Adds a row of one text. The same. */
+bool pier__sqlite_builder_add_text(pier__sqlite_builder *builder, const char *text, size_t size);
 /* How many bytes the rows collected take. */
 static inline size_t pier__sqlite_builder_bytes(const pier__sqlite_builder *builder)
 {

@@ -26,15 +26,15 @@ static int refuse_name(const char *name, size_t digits, pier_error *err)
 {
     if (name[0] != '$') {
         return pier_error_set(err, PIER_EINVAL,
-                              "named parameters such as %.40s are not supported; write $1, $2, ...",
+                              "the parameter %.60s is a number; write $1, $2, ..., or a name",
                               name);
     }
-    if (digits && name[1 + digits] == ':') {
+    if (name[1 + digits] == ':') {
         const char *type = name + 1 + digits + strspn(name + 1 + digits, ":");
         return pier_error_set(err, PIER_EINVAL,
                               "%.60s is one name to SQLite, which has no casts with colons; write "
                               "cast($%.*s as %s)",
-                              name, (int)digits, name + 1,
+                              name, (int)(digits < 40 ? digits : 40), name + 1,
                               !strncasecmp(type, "int", 3) ? "integer"
                               : *type                      ? type
                                                            : "integer");
@@ -43,10 +43,28 @@ static int refuse_name(const char *name, size_t digits, pier_error *err)
                           name);
 }
 
+static bool is_letter(char c)
+{
+    return ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '_' || (c & 0x80);
+}
+
+/* SQLite takes `$name::x(y)` for a name too, which nobody means. */
+static int read_name(const char *name, pier_error *err)
+{
+    size_t size = 0;
+    while (is_letter(name[1 + size]) || is_digit(name[1 + size]) || name[1 + size] == '$') {
+        size++;
+    }
+    return name[1 + size] ? refuse_name(name, size, err) : PIER__SQLITE_NAMED;
+}
+
 int pier__sqlite_sql_argument(const char *name, pier_error *err)
 {
     if (!name || name[0] == '?') {
         return 0;
+    }
+    if (is_letter(name[1])) {
+        return read_name(name, err);
     }
     size_t digits = 0;
     int number = 0;
@@ -79,6 +97,50 @@ const char *pier__sqlite_sql_skip(const char *sql)
             return sql;
         }
     }
+}
+
+static size_t word_size(const char *sql)
+{
+    size_t size = 0;
+    while (is_letter(sql[size]) || is_digit(sql[size]) || sql[size] == '$') {
+        size++;
+    }
+    return size;
+}
+
+static bool is_word(const char *sql, size_t size, const char *word)
+{
+    return size == strlen(word) && !strncasecmp(sql, word, size);
+}
+
+/* Behind a word, a quoted name or text, or one character of anything else. */
+static const char *skip_token(const char *sql, size_t size)
+{
+    if (size) {
+        return sql + size;
+    }
+    char end = *sql == '[' ? ']' : strchr("'\"`", *sql) ? *sql : 0;
+    const char *close = end ? strchr(sql + 1, end) : NULL;
+    return close ? close + 1 : sql + 1;
+}
+
+bool pier__sqlite_sql_inserts(const char *sql)
+{
+    int depth = 0; /* of brackets: what counts stands in none */
+    sql = pier__sqlite_sql_skip(sql);
+    bool with = is_word(sql, word_size(sql), "with");
+    while (*sql) {
+        size_t size = word_size(sql);
+        if (size && !depth && (is_word(sql, size, "insert") || is_word(sql, size, "replace"))) {
+            return true;
+        }
+        if (!with) {
+            return false;
+        }
+        depth += *sql == '(' ? 1 : *sql == ')' ? -1 : 0;
+        sql = pier__sqlite_sql_skip(skip_token(sql, size));
+    }
+    return false;
 }
 
 /* Pragmas are not among them: they may change the connection, and read its settings. */

@@ -5,10 +5,12 @@
  */
 #include "sdk/error.h"
 
+enum { PIER__SQLITE_NAMED = 1 << 20 };
+
 /*
  * Which argument a parameter takes, by the name that SQLite gives it: n for "$n", 0 for those that
- * have no name or are written "?n" (they go by their position), a status with `err` filled for
- * every other kind.
+ * have no name or are written "?n" (they go by their position), PIER__SQLITE_NAMED for those that
+ * go by the name behind $, : or @, a status with `err` filled for every other kind.
  */
 int pier__sqlite_sql_argument(const char *name, pier_error *err);
 
@@ -17,6 +19,9 @@ const char *pier__sqlite_sql_skip(const char *sql);
 
 /* Does it look like a statement that only reads? WITH may begin others too. */
 bool pier__sqlite_sql_may_read(const char *sql);
+
+/* Is it an INSERT or REPLACE, behind a WITH too? */
+bool pier__sqlite_sql_inserts(const char *sql);
 
 /* A PRAGMA does part of its work while it is prepared, so it must be prepared each time. */
 bool pier__sqlite_sql_is_pragma(const char *sql);

@@ -46,25 +46,27 @@ static bool map_parameter(pier__sqlite_statement *statement, int parameter, int 
 
 static bool read_parameters(pier__sqlite_statement *statement, pier_error *err)
 {
-    bool marks = false, numbers = false;
+    bool marks = false, numbers = false, names = false;
     for (int i = 0; i < statement->parameters; i++) {
         int number =
             pier__sqlite_sql_argument(sqlite3_bind_parameter_name(statement->stmt, i + 1), err);
         if (number < 0) {
             return false;
         }
-        *(number ? &numbers : &marks) = true;
-        if (marks && numbers) {
+        *(number == PIER__SQLITE_NAMED ? &names : number ? &numbers : &marks) = true;
+        if (marks + numbers + names > 1) {
             pier_error_set(err, PIER_EINVAL,
-                           "parameters written ? and $1 are mixed; write $1, $2, ... only");
+                           "parameters written ?, $1 and :name are mixed; write $1, $2, ... only, "
+                           "or names only");
             return false;
         }
-        number = number ? number : i + 1;
+        number = number && !names ? number : i + 1;
         if (!map_parameter(statement, i, number - 1, err)) {
             return false;
         }
         statement->needed = number > statement->needed ? number : statement->needed;
     }
+    statement->named = names;
     return true;
 }
 
@@ -95,6 +97,7 @@ static bool check_statement(pier__sqlite_statement *statement, const char *tail,
     }
     statement->parameters = sqlite3_bind_parameter_count(statement->stmt);
     statement->read_only = sqlite3_stmt_readonly(statement->stmt);
+    statement->inserts = !statement->read_only && pier__sqlite_sql_inserts(statement->sql);
     return read_parameters(statement, err);
 }
 
@@ -224,6 +227,17 @@ void pier__sqlite_cache_forget(pier__sqlite_cache *cache)
     pier__sqlite_cache_fini(cache);
 }
 
+void pier__sqlite_cache_flush(pier__sqlite_cache *cache)
+{
+    while (cache->newest) {
+        pier__sqlite_statement *statement = cache->newest;
+        take_out(cache, statement);
+        if (!statement->in_use) {
+            pier__sqlite_statement_unref(statement);
+        }
+    }
+}
+
 static bool is_same(const pier__sqlite_statement *statement, const char *sql, size_t size)
 {
     return statement->sql_size == size && !memcmp(statement->sql, sql, size);
@@ -349,35 +363,127 @@ static bool check_value(const pier_value *value, size_t argument, pier_error *er
     return true;
 }
 
+static bool bind_one(sqlite3_stmt *stmt, int parameter, const pier_value *value, size_t argument,
+                     pier_error *err)
+{
+    if (!check_value(value, argument, err)) {
+        return false;
+    }
+    int code = bind_value(stmt, parameter + 1, value);
+    if (code != SQLITE_OK) {
+        pier_error_set(err, pier__sqlite_status(code), "argument $%zu: %s", argument + 1,
+                       sqlite3_errstr(code));
+        err->origin = PIER_ORIGIN_SQLITE;
+        err->native = code;
+        return false;
+    }
+    return true;
+}
+
 static bool bind_all(pier__sqlite_statement *statement, const pier_args *args, pier_error *err)
 {
     for (int i = 0; i < statement->parameters; i++) {
         size_t argument = (size_t)(statement->arguments ? statement->arguments[i] : i);
-        const pier_value *value = &args->values[argument];
-        if (!check_value(value, argument, err)) {
-            return false;
-        }
-        int code = bind_value(statement->stmt, i + 1, value);
-        if (code != SQLITE_OK) {
-            pier_error_set(err, pier__sqlite_status(code), "argument $%zu: %s", argument + 1,
-                           sqlite3_errstr(code));
-            err->origin = PIER_ORIGIN_SQLITE;
-            err->native = code;
+        if (!bind_one(statement->stmt, i, &args->values[argument], argument, err)) {
             return false;
         }
     }
     return true;
 }
 
+/* The argument of a name; args->count: there is none. Usually they are in the statement's order. */
+static size_t find_name(const pier_args *args, const char *name, size_t likely)
+{
+    if (likely < args->count && !strcmp(args->names[likely], name)) {
+        return likely;
+    }
+    size_t i = 0;
+    while (i < args->count && strcmp(args->names[i], name) != 0) {
+        i++;
+    }
+    return i;
+}
+
+/* Does the statement have a parameter of the name? */
+static bool takes_name(const pier__sqlite_statement *statement, const char *name)
+{
+    for (int i = 1; i <= statement->parameters; i++) {
+        if (!strcmp(sqlite3_bind_parameter_name(statement->stmt, i) + 1, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Each argument must be one that the statement takes, and come once. */
+static bool check_names(const pier__sqlite_statement *statement, const pier_args *args,
+                        pier_error *err)
+{
+    for (size_t i = 0; i < args->count; i++) {
+        if (!takes_name(statement, args->names[i])) {
+            pier_error_set(err, PIER_EINVAL, "the statement has no parameter named \"%.60s\"",
+                           args->names[i]);
+            return false;
+        }
+        if (find_name(args, args->names[i], args->count) != i) {
+            pier_error_set(err, PIER_EINVAL, "the argument \"%.60s\" is given twice",
+                           args->names[i]);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool bind_names(pier__sqlite_statement *statement, const pier_args *args, pier_error *err)
+{
+    bool in_order = args->count == (size_t)statement->parameters;
+    for (int i = 0; i < statement->parameters; i++) {
+        const char *name = sqlite3_bind_parameter_name(statement->stmt, i + 1);
+        size_t argument = find_name(args, name + 1, (size_t)i);
+        in_order = in_order && argument == (size_t)i;
+        if (argument == args->count) {
+            pier_error_set(err, PIER_EINVAL,
+                           "the parameter %.60s has no argument; add it to PIER_NAMED", name);
+            return false;
+        }
+        if (!bind_one(statement->stmt, i, &args->values[argument], argument, err)) {
+            return false;
+        }
+    }
+    return in_order || check_names(statement, args, err);
+}
+
+/* Names are given to what has names, and numbers to what has numbers. */
+static bool check_kind(const pier__sqlite_statement *statement, const pier_args *args,
+                       pier_error *err)
+{
+    size_t given = args ? args->count : 0;
+    if (statement->named && given && !args->names) {
+        pier_error_set(err, PIER_EINVAL,
+                       "the parameter %.60s has a name; give the arguments with PIER_NAMED",
+                       sqlite3_bind_parameter_name(statement->stmt, 1));
+    } else if (!statement->named && given && args->names) {
+        pier_error_set(err, PIER_EINVAL,
+                       "the statement has no parameter named \"%.60s\"; write :%.60s, or give the "
+                       "arguments with PIER_ARGS",
+                       args->names[0], args->names[0]);
+    } else if (!statement->named && given != (size_t)statement->needed) {
+        pier_error_set(err, PIER_EINVAL, "the statement needs %d argument%s and was given %zu",
+                       statement->needed, statement->needed == 1 ? "" : "s", given);
+    } else {
+        return true;
+    }
+    return false;
+}
+
 bool pier__sqlite_statement_bind(pier__sqlite_statement *statement, const pier_args *args,
                                  pier_error *err)
 {
-    size_t given = args ? args->count : 0;
-    bool bound = given == (size_t)statement->needed;
-    if (!bound) {
-        pier_error_set(err, PIER_EINVAL, "the statement needs %d argument%s and was given %zu",
-                       statement->needed, statement->needed == 1 ? "" : "s", given);
-    } else if (given) {
+    static const pier_args none = {0, NULL, NULL};
+    bool bound = check_kind(statement, args, err);
+    if (bound && statement->named) {
+        bound = bind_names(statement, args ? args : &none, err);
+    } else if (bound && args) {
         bound = bind_all(statement, args, err);
     }
     if (!bound) {

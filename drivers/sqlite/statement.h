@@ -15,6 +15,8 @@ struct pier__sqlite_statement {
     atomic_int refs;
     bool in_use;
     bool read_only;
+    bool inserts;
+    bool named;                /* its arguments go by name */
     int parameters;            /* of SQLite, which numbers names as they come */
     int needed;                /* how many arguments */
     int *arguments;            /* for each parameter its argument, from 0; NULL: in order */
@@ -50,6 +52,9 @@ void pier__sqlite_cache_init(pier__sqlite_cache *cache, int max);
 void pier__sqlite_cache_fini(pier__sqlite_cache *cache);
 /* The same without telling SQLite, for a forked child. */
 void pier__sqlite_cache_forget(pier__sqlite_cache *cache);
+
+/* Forgets all statements; those that are in use end when they are given back. */
+void pier__sqlite_cache_flush(pier__sqlite_cache *cache);
 
 /* Takes a statement from the cache, or prepares it. NULL: `err` is filled. */
 pier__sqlite_statement *pier__sqlite_cache_take(pier__sqlite_cache *cache, sqlite3 *sqlite,

@@ -13,8 +13,7 @@
 
 enum {
     BUSY_TIMEOUT_MS = 5000, /* what most programs that use SQLite wait for a lock */
-    SERVICE_READERS = 5,    /* as GRDB's DatabasePool */
-    READERS_MAX = 100
+    SERVICE_READERS = 5     /* as GRDB's DatabasePool */
 };
 static const int64_t SERVICE_JOURNAL_SIZE = 64 * 1024 * 1024;
 
@@ -113,7 +112,7 @@ static int read_busy_timeout(pier__sqlite_url *url, span key, span value, pier_e
 
 static int read_readers(pier__sqlite_url *url, span key, span value, pier_error *err)
 {
-    return read_int(key, value, READERS_MAX, &url->readers, err);
+    return read_int(key, value, PIER__SQLITE_READERS_MAX, &url->readers, err);
 }
 
 static int read_cache(pier__sqlite_url *url, span key, span value, pier_error *err)

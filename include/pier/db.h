@@ -146,9 +146,12 @@ PIER_API void pier_db_close_finish(pier_future *future);
 /**
  * Runs a statement and drops its rows.
  *
+ * The number of rows is that of an insert, update or delete, with or without `returning`; what
+ * triggers and foreign keys change besides does not count, and all else has changed 0.
+ *
  * @param db    borrowed until the call returns
  * @param sql   borrowed until the call returns: one statement
- * @param args  borrowed until the call returns: from PIER_ARGS, or NULL for none
+ * @param args  borrowed until the call returns: from PIER_ARGS or PIER_NAMED, or NULL for none
  * @param err   borrowed until the call returns: filled on failure, or NULL
  * @return the number of rows that it changed; a negative pier_status on failure
  *
@@ -171,6 +174,73 @@ PIER_API int64_t pier_db_execute(pier_db *db, const char *sql, const pier_args *
  * Threads: any; a task suspends.
  */
 PIER_API int64_t pier_db_execute_finish(pier_future *future, pier_error *err);
+
+/**
+ * Runs an insert and gives the row id of the row that it inserted last; of a table that has a
+ * column `integer primary key` that is the row id. SQLite only: elsewhere use `returning`.
+ *
+ * It is 0 where nothing was inserted: another statement, `or ignore`. SQLite keeps no row id of a
+ * table WITHOUT ROWID, nor of an upsert that updated: then it is that of the insert before, and
+ * `returning` is exact. Where row ids may be negative, only `err` tells one from a failure.
+ *
+ * @param db    borrowed until the call returns
+ * @param sql   borrowed until the call returns: one statement
+ * @param args  borrowed until the call returns: from PIER_ARGS or PIER_NAMED, or NULL for none
+ * @param err   borrowed until the call returns: filled on failure, or NULL
+ * @return the row id; a negative pier_status on failure
+ *
+ * Errors: PIER_ESQL, PIER_ECONSTRAINT, PIER_EINVAL (Postgres).
+ * Threads: any. Mirrors: aiosqlite `execute_insert`, `sqlite3_last_insert_rowid`.
+ * Blocks: works on the calling thread, suspends in a task; PIER_EDEADLOCK on the loop thread.
+ *   Asynchronous form: pier_db_insert_async.
+ */
+PIER_API int64_t pier_db_insert(pier_db *db, const char *sql, const pier_args *args,
+                                pier_error *err);
+
+/**
+ * Takes the result of pier_db_insert_async; waits for it where it has not settled.
+ *
+ * @param future  taken: from pier_db_insert_async
+ * @param err     borrowed until the call returns: filled on failure, or NULL
+ * @return the row id; a negative pier_status on failure
+ *
+ * Errors: PIER_ESQL, PIER_ECONSTRAINT, PIER_EINVAL (Postgres).
+ * Threads: any; a task suspends.
+ */
+PIER_API int64_t pier_db_insert_finish(pier_future *future, pier_error *err);
+
+/**
+ * Runs a statement once for each row of arguments: all of them or none, in a transaction of its own
+ * unless it runs in one, which it then dooms by failing. What goes wrong names the row, from 1.
+ * SQLite only: Postgres refuses it.
+ *
+ * @param db         borrowed until the call returns
+ * @param sql        borrowed until the call returns: one statement
+ * @param rows       borrowed until the call returns: the arguments of each row; `*PIER_ARGS(...)`
+ *                   is one
+ * @param row_count  how many
+ * @param err        borrowed until the call returns: filled on failure, or NULL
+ * @return the number of rows changed, of all together; a negative pier_status on failure
+ *
+ * Errors: PIER_ESQL, PIER_ECONSTRAINT, PIER_ETIMEDOUT.
+ * Threads: any. Mirrors: asyncpg and aiosqlite `executemany`.
+ * Blocks: works on the calling thread, suspends in a task; PIER_EDEADLOCK on the loop thread.
+ *   Asynchronous form: pier_db_execute_many_async.
+ */
+PIER_API int64_t pier_db_execute_many(pier_db *db, const char *sql, const pier_args *rows,
+                                      size_t row_count, pier_error *err);
+
+/**
+ * Takes the result of pier_db_execute_many_async; waits for it where it has not settled.
+ *
+ * @param future  taken: from pier_db_execute_many_async
+ * @param err     borrowed until the call returns: filled on failure, or NULL
+ * @return the number of rows changed, of all together; a negative pier_status on failure
+ *
+ * Errors: PIER_ESQL, PIER_ECONSTRAINT, PIER_ETIMEDOUT.
+ * Threads: any; a task suspends.
+ */
+PIER_API int64_t pier_db_execute_many_finish(pier_future *future, pier_error *err);
 
 /**
  * Runs several statements, without arguments, on one connection.
@@ -204,7 +274,7 @@ PIER_API int pier_db_execute_script_finish(pier_future *future, pier_error *err)
  *
  * @param db    borrowed until the call returns
  * @param sql   borrowed until the call returns: one statement
- * @param args  borrowed until the call returns: from PIER_ARGS, or NULL for none
+ * @param args  borrowed until the call returns: from PIER_ARGS or PIER_NAMED, or NULL for none
  * @param err   borrowed until the call returns: filled on failure, or NULL
  * @return owned: the `pier_result *`, freed by pier_result_free; NULL on failure
  *
@@ -295,6 +365,150 @@ PIER_API int pier_cursor_close(pier_cursor *cursor, pier_error *err) PIER_CHECKE
  * Threads: any; a task suspends.
  */
 PIER_API int pier_cursor_close_finish(pier_future *future, pier_error *err) PIER_CHECKED;
+
+/**
+ * Prepares a statement: checks its SQL now, and gives a handle that knows what it takes and gives.
+ * SQLite only: Postgres refuses it.
+ *
+ * The handle keeps the SQL, not a connection: each use prepares it where the connection that runs
+ * it has not done so. It costs and does what the functions of the same name that take SQL do.
+ *
+ * @param db   borrowed until the statement is closed: a pool, a lease or a transaction, where it
+ *             will run
+ * @param sql  borrowed until the call returns: one statement
+ * @param err  borrowed until the call returns: filled on failure, or NULL
+ * @return owned: the `pier_statement *`, freed by pier_statement_close; NULL on failure
+ *
+ * Errors: PIER_ESQL, PIER_EINVAL (its parameters; Postgres).
+ * Threads: any. Mirrors: asyncpg `Connection.prepare`.
+ * Blocks: works on the calling thread, suspends in a task; PIER_EDEADLOCK on the loop thread.
+ *   Asynchronous form: pier_db_prepare_async.
+ */
+PIER_API pier_statement *pier_db_prepare(pier_db *db, const char *sql, pier_error *err);
+
+/**
+ * Takes the result of pier_db_prepare_async; waits for it where it has not settled.
+ *
+ * @param future  taken: from pier_db_prepare_async
+ * @param err     borrowed until the call returns: filled on failure, or NULL
+ * @return owned: the `pier_statement *`, freed by pier_statement_close; NULL on failure
+ *
+ * Errors: PIER_ESQL, PIER_EINVAL (its parameters; Postgres).
+ * Threads: any; a task suspends.
+ */
+PIER_API pier_statement *pier_db_prepare_finish(pier_future *future, pier_error *err);
+
+/**
+ * Runs a statement and drops its rows, as pier_db_execute does.
+ *
+ * @param statement  borrowed until the function has returned
+ * @param args       borrowed until the call returns: from PIER_ARGS or PIER_NAMED, or NULL for none
+ * @param err        borrowed until the call returns: filled on failure, or NULL
+ * @return the number of rows that it changed; a negative pier_status on failure
+ *
+ * Errors: PIER_ESQL, PIER_ECONSTRAINT, PIER_ETIMEDOUT.
+ * Threads: any.
+ * Blocks: works on the calling thread, suspends in a task; PIER_EDEADLOCK on the loop thread.
+ *   Asynchronous form: pier_statement_execute_async.
+ */
+PIER_API int64_t pier_statement_execute(pier_statement *statement, const pier_args *args,
+                                        pier_error *err);
+
+/**
+ * Takes the result of pier_statement_execute_async; waits for it where it has not settled.
+ *
+ * @param future  taken: from pier_statement_execute_async
+ * @param err     borrowed until the call returns: filled on failure, or NULL
+ * @return the number of rows that it changed; a negative pier_status on failure
+ *
+ * Errors: PIER_ESQL, PIER_ECONSTRAINT, PIER_ETIMEDOUT.
+ * Threads: any; a task suspends.
+ */
+PIER_API int64_t pier_statement_execute_finish(pier_future *future, pier_error *err);
+
+/**
+ * Runs a statement and collects all its rows, as pier_db_fetch does.
+ *
+ * @param statement  borrowed until the function has returned
+ * @param args       borrowed until the call returns: from PIER_ARGS or PIER_NAMED, or NULL for none
+ * @param err        borrowed until the call returns: filled on failure, or NULL
+ * @return owned: the `pier_result *`, freed by pier_result_free; NULL on failure
+ *
+ * Errors: PIER_ESQL, PIER_ETIMEDOUT, PIER_ENOMEM.
+ * Threads: any. Mirrors: asyncpg `PreparedStatement.fetch`.
+ * Blocks: works on the calling thread, suspends in a task; PIER_EDEADLOCK on the loop thread.
+ *   Asynchronous form: pier_statement_fetch_async.
+ */
+PIER_API pier_result *pier_statement_fetch(pier_statement *statement, const pier_args *args,
+                                           pier_error *err);
+
+/**
+ * Takes the result of pier_statement_fetch_async; waits for it where it has not settled.
+ *
+ * @param future  taken: from pier_statement_fetch_async
+ * @param err     borrowed until the call returns: filled on failure, or NULL
+ * @return owned: the `pier_result *`, freed by pier_result_free; NULL on failure
+ *
+ * Errors: PIER_ESQL, PIER_ETIMEDOUT, PIER_ENOMEM.
+ * Threads: any; a task suspends.
+ */
+PIER_API pier_result *pier_statement_fetch_finish(pier_future *future, pier_error *err);
+
+/**
+ * Writes the rows that have been added so far. They are not committed by that.
+ *
+ * @param writer  borrowed until the call returns
+ * @param err     borrowed until the call returns: filled on failure, or NULL
+ * @return 0; a negative pier_status on failure
+ *
+ * Errors: PIER_ESQL, PIER_ECONSTRAINT, PIER_EBUSY; pier_writer_close reports them too.
+ * Threads: any, one at a time.
+ * Blocks: works on the calling thread, suspends in a task; PIER_EDEADLOCK on the loop thread.
+ *   Asynchronous form: pier_writer_flush_async.
+ */
+PIER_API int pier_writer_flush(pier_writer *writer, pier_error *err);
+
+/**
+ * Takes the result of pier_writer_flush_async; waits for it where it has not settled.
+ *
+ * @param future  taken: from pier_writer_flush_async
+ * @param err     borrowed until the call returns: filled on failure, or NULL
+ * @return 0; a negative pier_status on failure
+ *
+ * Errors: PIER_ESQL, PIER_ECONSTRAINT, PIER_EBUSY; pier_writer_close reports them too.
+ * Threads: any; a task suspends.
+ */
+PIER_API int pier_writer_flush_finish(pier_future *future, pier_error *err);
+
+/**
+ * Writes what is left, commits, and frees the writer; or reports what failed, and then nothing has
+ * been written: the message names the row, from 1. In a scope that has ended it rolls back; the
+ * scope does not cut it short. A writer that its runner closes is rolled back.
+ *
+ * @param writer  taken: NULL passes through
+ * @param err     borrowed until the call returns: filled on failure, or NULL
+ * @return the number of rows changed, as pier_db_execute counts them; a negative pier_status on
+ *         failure
+ *
+ * Errors: PIER_ESQL, PIER_ECONSTRAINT, PIER_EBUSY.
+ * Threads: any, once.
+ * Blocks: works on the calling thread, suspends in a task; PIER_EDEADLOCK on the loop thread.
+ *   Asynchronous form: pier_writer_close_async.
+ */
+PIER_API int64_t pier_writer_close(pier_writer *writer, pier_error *err) PIER_CHECKED;
+
+/**
+ * Takes the result of pier_writer_close_async; waits for it where it has not settled.
+ *
+ * @param future  taken: from pier_writer_close_async
+ * @param err     borrowed until the call returns: filled on failure, or NULL
+ * @return the number of rows changed, as pier_db_execute counts them; a negative pier_status on
+ *         failure
+ *
+ * Errors: PIER_ESQL, PIER_ECONSTRAINT, PIER_EBUSY.
+ * Threads: any; a task suspends.
+ */
+PIER_API int64_t pier_writer_close_finish(pier_future *future, pier_error *err) PIER_CHECKED;
 
 #ifdef __cplusplus
 }

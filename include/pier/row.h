@@ -48,7 +48,7 @@ PIER_API bool pier_row_bool(const pier_row *row, int column);
 PIER_API int64_t pier_row_int64(const pier_row *row, int column);
 
 /**
- * Reads a number as floating point.
+ * Reads a number as floating point; text is not parsed.
  *
  * @param row     borrowed until the call returns
  * @param column  from 0
@@ -79,6 +79,39 @@ PIER_API const char *pier_row_text(const pier_row *row, int column);
  * Threads: any that may read the row.
  */
 PIER_API const void *pier_row_bytes(const pier_row *row, int column, size_t *size);
+
+/**
+ * Reads an integer as pier_row_int64 does, and from text: a decimal number, all of it, with a sign
+ * and zeros behind a point at most: "7", "-7", "7.00". No spaces.
+ *
+ * @param row     borrowed until the call returns
+ * @param column  from 0
+ *
+ * Threads: any that may read the row.
+ */
+PIER_API int64_t pier_row_as_int64(const pier_row *row, int column);
+
+/**
+ * Reads floating point as pier_row_double does, and from text: a decimal number, all of it:
+ * "-1.5", "1e3". No spaces.
+ *
+ * @param row     borrowed until the call returns
+ * @param column  from 0
+ *
+ * Threads: any that may read the row.
+ */
+PIER_API double pier_row_as_double(const pier_row *row, int column);
+
+/**
+ * Reads a boolean as pier_row_bool does, and from text: true, t, yes, y, on, 1, or false, f, no, n,
+ * off, 0, in any case.
+ *
+ * @param row     borrowed until the call returns
+ * @param column  from 0
+ *
+ * Threads: any that may read the row. Mirrors: Postgres's input of booleans.
+ */
+PIER_API bool pier_row_as_bool(const pier_row *row, int column);
 
 /**
  * Reads a column as it is.
@@ -125,6 +158,26 @@ PIER_API size_t pier_result_count(const pier_result *result);
  * Threads: any.
  */
 PIER_API const pier_row *pier_result_row(const pier_result *result, size_t index);
+
+/**
+ * Counts the rows that the statement changed: those of an insert, update or delete with
+ * `returning`. It is 0 for every other statement, and in the blocks of a cursor.
+ *
+ * @param result  borrowed until the call returns: NULL has changed none
+ *
+ * Threads: any. Mirrors: DB-API `rowcount`, for what was written.
+ */
+PIER_API int64_t pier_result_changes(const pier_result *result);
+
+/**
+ * Gives the row id of the row that the statement inserted last, by the rules of pier_db_insert.
+ *
+ * @param result  borrowed until the call returns
+ * @return the row id; 0 where there is none, on Postgres, and in the blocks of a cursor
+ *
+ * Threads: any. Mirrors: DB-API `lastrowid`.
+ */
+PIER_API int64_t pier_result_last_id(const pier_result *result);
 
 /**
  * Counts the columns.

@@ -49,7 +49,8 @@ static __attribute__((unused)) int open_session(void **state)
     fds_before = support_fd_count();
     threads_before = support_thread_count();
     runner = pier_runner_open(NULL, &err);
-    http = pier_http_open(runner, PIER_HTTP_OPTIONS(.base_url = servers.url), &err);
+    http = pier_http_open(runner, PIER_HTTP_OPTIONS(.base_url = *servers.url ? servers.url : NULL),
+                          &err);
     if (!http) {
         fprintf(stderr, "%s\n", err.message);
     }
@@ -89,9 +90,10 @@ static int call_in_task(pier_task *self, void *arg, pier_error *err)
     return call->response ? 0 : err->status;
 }
 
-static __attribute__((unused)) pier_response *
-request_of(pier_http *session, face_kind face, const char *method, const char *url,
-           const pier_request_options *options, pier_error *err)
+static __attribute__((unused)) pier_response *request_of(pier_http *session, face_kind face,
+                                                         const char *method, const char *url,
+                                                         const pier_request_options *options,
+                                                         pier_error *err)
 {
     if (face == BLOCKING) {
         return pier_http_request(session, method, url, options, err);

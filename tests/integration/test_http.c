@@ -178,8 +178,7 @@ static void test_request__sends_the_user_of_the_url_and_shows_none(void **state)
 
 /* ---- What is refused ---------------------------------------------------------------------- */
 
-static void assert_refused(const char *method, const char *url,
-                           const pier_request_options *options)
+static void assert_refused(const char *method, const char *url, const pier_request_options *options)
 {
     for (face_kind face = 0; face < FACES; face++) {
         pier_error err = {0};
@@ -201,14 +200,16 @@ static void test_request__refuses_to_be_split_in_two(void **state)
     assert_refused("GET", "/get\nX: y", NULL);
     assert_refused("GET", "/get",
                    PIER_REQUEST_OPTIONS(.headers = PIER_PAIRS({"X-A", "1\r\nX-B: 2"})));
-    assert_refused("GET", "/get", PIER_REQUEST_OPTIONS(.headers = PIER_PAIRS({"X-A: 1\r\nX", "1"})));
+    assert_refused("GET", "/get",
+                   PIER_REQUEST_OPTIONS(.headers = PIER_PAIRS({"X-A: 1\r\nX", "1"})));
     assert_refused("GET", "/get", PIER_REQUEST_OPTIONS(.headers = PIER_PAIRS({"X A", "1"})));
 }
 
 static void test_request__refuses_options_that_cannot_be_right(void **state)
 {
     (void)state;
-    assert_refused("POST", "/post", PIER_REQUEST_OPTIONS(.json = "{}", .body = "x", .body_size = 1));
+    assert_refused("POST", "/post",
+                   PIER_REQUEST_OPTIONS(.json = "{}", .body = "x", .body_size = 1));
     assert_refused("POST", "/post", PIER_REQUEST_OPTIONS(.body_size = 1));
     assert_refused("HEAD", "/get", PIER_REQUEST_OPTIONS(.json = "{}"));
     assert_refused("GET", "/get", PIER_REQUEST_OPTIONS(.timeout_ms = -2));
@@ -267,8 +268,8 @@ static void test_status__of_400_and_more_is_a_failure(void **state)
         assert_contains(err.message, "/status/404?...: 404 Not Found");
         assert_string_equal(pier_error_field(&err, PIER_FIELD_DETAIL), "status 404 ");
         err = (pier_error){0};
-        pier_response *response = request(face, "GET", "/status/503",
-                                          PIER_REQUEST_OPTIONS(.any_status = true), &err);
+        pier_response *response =
+            request(face, "GET", "/status/503", PIER_REQUEST_OPTIONS(.any_status = true), &err);
         assert_ok(response, err);
         assert_int_equal(pier_response_status(response), 503);
         assert_string_equal(pier_response_text(response, NULL), "status 503\n");
@@ -377,9 +378,9 @@ static void test_redirect__leads_to_http_only(void **state)
 {
     (void)state;
     pier_error err = {0};
-    assert_null(pier_http_get(http, "/redirect-to",
-                              PIER_REQUEST_OPTIONS(.query = PIER_PAIRS({"url", "file:///etc/passwd"})),
-                              &err));
+    assert_null(pier_http_get(
+        http, "/redirect-to",
+        PIER_REQUEST_OPTIONS(.query = PIER_PAIRS({"url", "file:///etc/passwd"})), &err));
     assert_int_equal(err.status, PIER_EPROTOCOL);
 }
 
@@ -550,8 +551,8 @@ static void test_name__is_looked_up_and_one_that_does_not_exist_reported(void **
 }
 
 /*
- * The kept connection dies with the request, as it does when a server ends it in that moment: libcurl
- * would send again whatever it was.
+ * The kept connection dies with the request, as it does when a server ends it in that moment:
+ * libcurl would send again whatever it was.
  */
 static void test_post__is_not_sent_twice(void **state)
 {

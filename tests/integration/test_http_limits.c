@@ -95,8 +95,7 @@ static void test_deadline__ends_a_connect(void **state)
     snprintf(url, sizeof url, "http://127.0.0.1:%d/", port);
     assert_ends_in_time(url, "connecting");
     pier_error err = {0};
-    pier_http *session =
-        pier_http_open(runner, PIER_HTTP_OPTIONS(.connect_timeout_ms = 150), &err);
+    pier_http *session = pier_http_open(runner, PIER_HTTP_OPTIONS(.connect_timeout_ms = 150), &err);
     for (face_kind face = 0; face < FACES; face++) {
         int64_t start = support_now_ms();
         assert_null(request_of(session, face, "GET", url, NULL, &err));
@@ -199,8 +198,8 @@ static void test_cancel__in_each_phase_leaves_the_session_usable(void **state)
 {
     (void)state;
     pier_error err = {0};
-    pier_http *session = pier_http_open(
-        runner, PIER_HTTP_OPTIONS(.base_url = servers.url, .limit = 2), &err);
+    pier_http *session =
+        pier_http_open(runner, PIER_HTTP_OPTIONS(.base_url = servers.url, .limit = 2), &err);
     atomic_store(&lookups_held, true);
     for (int i = 0; i < 30; i++) {
         /* Two under way, one that waits for a slot, one that waits for a name. */
@@ -319,8 +318,8 @@ static void test_limit__waiting_for_a_slot_has_an_end(void **state)
     (void)state;
     pier_error err = {0};
     pier_http *session = pier_http_open(
-        runner,
-        PIER_HTTP_OPTIONS(.base_url = servers.url, .limit = 1, .connect_timeout_ms = 150), &err);
+        runner, PIER_HTTP_OPTIONS(.base_url = servers.url, .limit = 1, .connect_timeout_ms = 150),
+        &err);
     pier_future *hanging = pier_http_get_async(session, "/hang", NULL);
     assert_int_equal(pier_future_wait(hanging, 50, &err), 0);
     for (face_kind face = 0; face < FACES; face++) {
@@ -412,8 +411,8 @@ static void test_many__threads_and_the_loop_share_a_session(void **state)
 {
     (void)state;
     pier_error err = {0};
-    pier_http *session = pier_http_open(
-        runner, PIER_HTTP_OPTIONS(.base_url = servers.url, .limit = 8), &err);
+    pier_http *session =
+        pier_http_open(runner, PIER_HTTP_OPTIONS(.base_url = servers.url, .limit = 8), &err);
     pier_group *group = pier_group_open(runner, NULL, &err);
     for (int i = 0; i < 200; i++) {
         pier_group_add(group, pier_http_get_async(session, "/get", NULL), NULL);

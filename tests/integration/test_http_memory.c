@@ -29,11 +29,11 @@ static int work(face_kind face, pier_error *err)
         return 0;
     }
     int good = 1;
-    pier_response *response = request_of(
-        session, face, "POST", "/post",
-        PIER_REQUEST_OPTIONS(.json = "{}", .query = PIER_PAIRS({"a", "b"}),
-                             .headers = PIER_PAIRS({"X-B", "2"})),
-        err);
+    pier_response *response =
+        request_of(session, face, "POST", "/post",
+                   PIER_REQUEST_OPTIONS(.json = "{}", .query = PIER_PAIRS({"a", "b"}),
+                                        .headers = PIER_PAIRS({"X-B", "2"})),
+                   err);
     good += response != NULL;
     pier_response_free(response);
     response = request_of(session, face, "GET", url, NULL, err);

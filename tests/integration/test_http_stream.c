@@ -336,8 +336,8 @@ static void test_stream__abandoned_gives_its_slot_back(void **state)
     struct support_proxy *proxy = support_proxy_start(servers.port_nginx);
     big_url(url, sizeof url, support_proxy_port(proxy));
     pier_error err = {0};
-    pier_http *session = pier_http_open(
-        runner, PIER_HTTP_OPTIONS(.limit = 1, .connect_timeout_ms = 5000), &err);
+    pier_http *session =
+        pier_http_open(runner, PIER_HTTP_OPTIONS(.limit = 1, .connect_timeout_ms = 5000), &err);
     for (int i = 0; i < 3; i++) {
         pier_stream *stream = pier_http_stream(session, "GET", url, NULL, &err);
         assert_ok(stream, err);

@@ -40,6 +40,43 @@ static int64_t work(struct fixture *f, pier_error *err)
     return status < 0 ? status : rows;
 }
 
+/* With readers: a statement that moves to the writer, a read transaction, a cursor on a reader. */
+static int64_t work_with_readers(struct fixture *f, pier_error *err)
+{
+    char url[700];
+    snprintf(url, sizeof url, "%s?preset=service&readers=2", f->url);
+    pier_db *db = pier_db_open(f->runner, url, NULL, err);
+    int64_t rows = pier_db_execute(
+        db, "with a(x) as (values ($1), ($2)) insert into t(name) select x from a",
+        PIER_ARGS("a", "b"), err);
+    pier_db *tx = pier_db_begin(db, PIER_TX_OPTIONS(.read_only = true), err);
+    pier_result *result = pier_db_fetch(tx, "select count(*) from t", NULL, err);
+    rows = result ? rows : -1;
+    pier_result_free(result);
+    pier_cursor *cursor = pier_db_cursor(db, "select id, name from t", NULL, err);
+    while (pier_cursor_next(cursor)) {
+    }
+    int status = pier_cursor_close(cursor, err);
+    result = pier_sqlite_checkpoint(db, PIER_SQLITE_PASSIVE, err);
+    rows = result ? rows : -1;
+    pier_result_free(result);
+    status = status < 0 ? status : pier_db_commit(tx, err);
+    pier_db_close(tx);
+    pier_db_close(db);
+    return status < 0 ? status : rows;
+}
+
+static int work_with_readers_in_task(pier_task *self, void *arg, pier_error *err)
+{
+    (void)self;
+    return (int)work_with_readers(arg, err);
+}
+
+static int64_t run_readers_task(struct fixture *f, pier_error *err)
+{
+    return pier_task_run(f->runner, work_with_readers_in_task, f, err);
+}
+
 /* The same through the loop and the lane. */
 static int work_in_task(pier_task *self, void *arg, pier_error *err)
 {
@@ -100,11 +137,23 @@ static void test_memory__each_failed_allocation_of_a_task_is_reported(void **sta
     fail_each(*state, run_task);
 }
 
+static void test_memory__each_failed_allocation_with_readers_is_reported(void **state)
+{
+    fail_each(*state, work_with_readers);
+}
+
+static void test_memory__each_failed_allocation_with_readers_in_a_task_is_reported(void **state)
+{
+    fail_each(*state, run_readers_task);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_memory__each_failed_allocation_of_a_thread_is_reported),
         TEST(test_memory__each_failed_allocation_of_a_task_is_reported),
+        TEST(test_memory__each_failed_allocation_with_readers_is_reported),
+        TEST(test_memory__each_failed_allocation_with_readers_in_a_task_is_reported),
     };
     return cmocka_run_group_tests(tests, group_set_up, NULL);
 }

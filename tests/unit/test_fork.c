@@ -70,8 +70,7 @@ static int tear_down(void **state)
         status = -1;
     }
     pier_future_cancel(sleeping);
-    if (pier_task_finish(sleeping, NULL) != PIER_ECANCELLED ||
-        pier_task_finish(ended, NULL) != 3) {
+    if (pier_task_finish(sleeping, NULL) != PIER_ECANCELLED || pier_task_finish(ended, NULL) != 3) {
         status = -1;
     }
     pier_lane_close(lane);

@@ -79,8 +79,7 @@ static void test_wait__obeys_the_ambient_scope_and_leaves_the_operation_running(
     pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = 15), NULL);
     assert_int_equal(pier_future_wait(future, PIER_FOREVER, &err), PIER_ETIMEDOUT);
     assert_string_equal(
-        err.message,
-        "pier_future_wait: the deadline passed while waiting for a future: pier_task");
+        err.message, "pier_future_wait: the deadline passed while waiting for a future: pier_task");
     pier_scope_close(scope);
     assert_false(pier_future_done(future));
     cancel_and_free(future);
@@ -240,9 +239,9 @@ static void test_result__that_is_taken_belongs_to_the_taker(void **state)
 struct call {
     atomic_int calls, done;
     bool finish, drop, api;
-    int status;       /* of finish */
-    int blocking;     /* of a blocking call in the callback */
-    int64_t waited;   /* of a wait in the callback */
+    int status;     /* of finish */
+    int blocking;   /* of a blocking call in the callback */
+    int64_t waited; /* of a wait in the callback */
     pthread_t thread;
     pier_future *started;
 };

@@ -192,10 +192,6 @@ class Refusals(TreeTest):
         self.refuses(DOC.replace("the future of an `int`", "it") + "PIER_SYNC(int)\n" + FUNCTION,
                      "PIER_API", "must read 'owned: the future of ...'")
 
-    def test_const_result_that_is_owned(self):
-        self.refuses(f"{DOC}PIER_SYNC(const char *)\n{FUNCTION}", "PIER_API",
-                     "cannot be owned")
-
     def test_two_functions_of_one_name(self):
         by_hand = "/**\n * Does it.\n */\nPIER_API void {}(void);\n"
         marked = DOC + "PIER_SYNC(int)\n" + FUNCTION

@@ -58,7 +58,8 @@ static void test_headers__replaces_those_of_the_session(void **state)
     assert_int_equal(make(&session, NULL, PIER_PAIRS({"Accept", "a"}, {"X-B", "b"}, {"X-B", "b2"})),
                      0);
     assert_int_equal(make(&list, session, PIER_PAIRS({"accept", "mine"}, {"X-Empty", ""})), 0);
-    assert_lines(list, (const char *const[]){"X-B: b", "X-B: b2", "accept: mine", "X-Empty;", NULL});
+    assert_lines(list,
+                 (const char *const[]){"X-B: b", "X-B: b2", "accept: mine", "X-Empty;", NULL});
     pier__free(list);
     assert_int_equal(make(&list, session, PIER_PAIRS({"X-B", "c"})), 0);
     assert_lines(list, (const char *const[]){"Accept: a", "X-B: c", NULL});

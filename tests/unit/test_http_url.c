@@ -184,8 +184,9 @@ static void test_url__finds_that_an_origin_covers_only_its_own(void **state)
     pier__origin *origin = NULL;
     CURLU *base = pier__url_base("http://h:80", &origin, &err);
     pier__url url;
-    static const char *const others[] = {"http://h:8080/", "http://h:80.org/", "http://h:80@evil/",
-                                         "http://h:80\\@evil/", "//evil/", "relative"};
+    static const char *const others[] = {"http://h:8080/",    "http://h:80.org/",
+                                         "http://h:80@evil/", "http://h:80\\@evil/",
+                                         "//evil/",           "relative"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         assert_int_equal(pier__url_make_quickly(&url, origin, true, others[i], NULL, &err), 0);
     }

@@ -24,19 +24,19 @@ struct user_op {
 static pier__pool pool;
 static struct thing things[COUNT];
 static struct user_op *users[COUNT];
-static atomic_int collisions;
+static atomic_int uses, collisions;
 
 static void use(pier__op *op, pier__pooled *pooled)
 {
     struct thing *thing = (struct thing *)pooled;
     atomic_fetch_add(&collisions, atomic_fetch_add(&thing->users, 1));
     atomic_fetch_sub(&thing->users, 1);
-    pier__op_succeed_int(op, 1);
     /* Now and then one breaks. */
-    if ((uintptr_t)op % 7 == 0 || !pier__pool_give(&pool, pooled)) {
+    if (atomic_fetch_add(&uses, 1) % 7 == 0 || !pier__pool_give(&pool, pooled)) {
         pier__pool_lost(&pool, pooled);
         pier__free(thing);
     }
+    pier__op_succeed_int(op, 1);
 }
 
 static void make_and_use(pier__op *op)
@@ -308,13 +308,43 @@ static void test_pool__prefers_a_thing_of_the_same_home(void **state)
     assert_ptr_equal(got(3), &things[0]);
 }
 
+static void test_stats__count_what_happened(void **state)
+{
+    (void)state;
+    pier_pool_stats stats = {0};
+    make(0);
+    make(1);
+    take(2);
+    take(3);
+    pier__pool_leave(&pool, &users[3]->ticket);
+    pier__pool_add_stats(&pool, &stats);
+    assert_int_equal(stats.max, 2);
+    assert_int_equal(stats.size, 2);
+    assert_int_equal(stats.leased, 2);
+    assert_int_equal(stats.waiting, 1);
+    give(0);
+    give(0);
+    pier__pool_lost(&pool, &things[1].pooled);
+    memset(&stats, 0, sizeof stats);
+    pier__pool_add_stats(&pool, &stats);
+    assert_int_equal(stats.size, 1);
+    assert_int_equal(stats.idle, 1);
+    assert_int_equal(stats.leased, 0);
+    assert_int_equal(stats.waiting, 0);
+    assert_int_equal(stats.made, 2);
+    assert_int_equal(stats.lost, 1);
+    assert_int_equal(stats.acquires, 4);
+    assert_int_equal(stats.waits, 2);
+    assert_true(stats.wait_max_us <= stats.wait_total_us);
+}
+
 static void *use_many(void *arg)
 {
     atomic_int *done = arg;
     for (int i = 0; i < ROUNDS; i++) {
         if (i % 2) {
-            atomic_fetch_add(
-                done, pier__op_take_int(pier__op_run(&new_user()->op, NULL), "int", NULL) == 1);
+            atomic_fetch_add(done, pier__op_take_int(pier__op_run(&new_user()->op, NULL), "int",
+                                                     NULL) == 1);
             continue;
         }
         pier_future *future = pier__op_submit(&new_user()->op);
@@ -365,6 +395,7 @@ int main(void)
         TEST(test_close__wakes_those_who_wait_with_nothing),
         TEST(test_close__gives_the_idle_things_out),
         TEST(test_pool__prefers_a_thing_of_the_same_home),
+        TEST(test_stats__count_what_happened),
         TEST(test_pool__serves_threads_and_loop_while_waiters_leave),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

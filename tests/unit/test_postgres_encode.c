@@ -37,7 +37,7 @@ static int tear_down(void **state)
 
 static int encode(pier_value value, Oid type)
 {
-    const pier_args args = {1, &value};
+    const pier_args args = {.count = 1, .values = &value};
     return pier__postgres_encode(&encoder, &args, &type, 1, &err);
 }
 
@@ -226,7 +226,7 @@ static void test_encode__many_arguments(void **state)
         values[i] = pier_int64(i);
         types[i] = i % 2 ? PIER__OID_INT4 : PIER__OID_TEXT;
     }
-    const pier_args args = {MANY, values};
+    const pier_args args = {.count = MANY, .values = values};
     assert_int_equal(pier__postgres_encode(&encoder, &args, types, MANY, &err), 0);
     assert_memory_equal(encoder.values[999], "\0\0\3\xe7", 4);
     assert_string_equal(encoder.values[998], "998");

@@ -146,10 +146,8 @@ static void test_double__is_read_from_numbers(void **state)
 static void test_bool__is_true_for_numbers_that_are_not_zero(void **state)
 {
     (void)state;
-    pier_result *result =
-        result_of(PIER_ARGS((bool)true, 2, 0.5, numeric("0.1"), (bool)false, 0, -0.0,
-                            numeric("0.00")),
-                  4);
+    pier_result *result = result_of(
+        PIER_ARGS((bool)true, 2, 0.5, numeric("0.1"), (bool)false, 0, -0.0, numeric("0.00")), 4);
     for (int i = 0; i < 4; i++) {
         assert_true(pier_row_bool(pier_result_row(result, 0), i));
         assert_false(pier_row_bool(pier_result_row(result, 1), i));
@@ -288,9 +286,8 @@ static void test_into__reads_the_first_columns(void **state)
     int id = 0;
     char *name = NULL, *none = (char *)"x";
     double height = 0;
-    assert_int_equal(pier_row_into(pier_result_row(result, 0),
-                                   PIER_INTO(&id, &name, &height, &none), NULL),
-                     0);
+    assert_int_equal(
+        pier_row_into(pier_result_row(result, 0), PIER_INTO(&id, &name, &height, &none), NULL), 0);
     assert_int_equal(id, 7);
     assert_string_equal(name, "ada");
     assert_true(height == 1.5);

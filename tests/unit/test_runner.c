@@ -3,6 +3,7 @@
 
 #include "sdk/runner.h"
 #include <pier/future.h>
+#include <pier/group.h>
 #include <pier/lane.h>
 #include <pier/scope.h>
 #include <pier/task.h>
@@ -333,6 +334,16 @@ static void *block_in_wait(void *arg)
     return NULL;
 }
 
+static void *block_in_group(void *arg)
+{
+    struct blocked *blocked = arg;
+    pier_group *group = pier_group_open(blocked->runner, NULL, NULL);
+    pier_group_start(group, sleep_long, &blocked->ready);
+    blocked->status = pier_group_close(group, NULL);
+    blocked->ended_ms = support_now_ms();
+    return NULL;
+}
+
 static void assert_close_wakes(void *(*block)(void *))
 {
     struct blocked blocked = {.runner = pier_runner_open(NULL, NULL)};
@@ -356,6 +367,7 @@ static void test_close__wakes_a_thread_that_blocks_at_once(void **state)
     for (int i = 0; i < 5; i++) {
         assert_close_wakes(block_in_task);
         assert_close_wakes(block_in_wait);
+        assert_close_wakes(block_in_group);
     }
 }
 

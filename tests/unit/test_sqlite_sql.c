@@ -34,14 +34,36 @@ static void test_argument__goes_by_position_where_there_is_no_name(void **state)
     assert_int_equal(pier__sqlite_sql_argument("?7", NULL), 0);
 }
 
+static void test_argument__goes_by_its_name(void **state)
+{
+    (void)state;
+    assert_int_equal(pier__sqlite_sql_argument("$name", NULL), PIER__SQLITE_NAMED);
+    assert_int_equal(pier__sqlite_sql_argument(":a1", NULL), PIER__SQLITE_NAMED);
+    assert_int_equal(pier__sqlite_sql_argument("@_x", NULL), PIER__SQLITE_NAMED);
+}
+
+static void test_inserts__finds_the_statement_behind_with(void **state)
+{
+    (void)state;
+    assert_true(pier__sqlite_sql_inserts("-- x\n Insert into t values (1)"));
+    assert_true(pier__sqlite_sql_inserts("replace into t values (1)"));
+    assert_true(pier__sqlite_sql_inserts("with a(x) as (select 1) insert into t select x from a"));
+    assert_false(pier__sqlite_sql_inserts("with a(x) as (select 'insert') delete from t"));
+    assert_false(pier__sqlite_sql_inserts("with \"insert\"(x) as (select 1) update t set x = 1"));
+    assert_false(pier__sqlite_sql_inserts("update t set name = replace(name, 'a', 'b')"));
+    assert_false(pier__sqlite_sql_inserts("with 'not closed"));
+    assert_false(pier__sqlite_sql_inserts(""));
+}
+
 static void test_argument__refuses_other_names_and_says_what_to_write(void **state)
 {
     (void)state;
     assert_refused("$1::int", "cast($1 as integer)");
     assert_refused("$12::text", "cast($12 as text)");
-    assert_refused(":name", "write $1, $2, ...");
-    assert_refused("@name", "write $1, $2, ...");
-    assert_refused("$name", "$1, $2, ...");
+    assert_refused("$name::int", "cast($name as integer)");
+    assert_refused(":1", "write $1, $2, ...");
+    assert_refused("@2", "write $1, $2, ...");
+    assert_refused("$name(x)", "$1, $2, ...");
     assert_refused("$0", "$1, $2, ...");
     assert_refused("$01", "$1, $2, ...");
     assert_refused("$", "$1, $2, ...");
@@ -173,8 +195,8 @@ static void test_url__refuses_what_it_does_not_know_and_names_what_it_does(void 
 {
     (void)state;
     assert_bad_url("sqlite:x?cache=shared", "known are mode, preset");
-    assert_bad_url("sqlite:x?mode=wr", "ro, rw or rwc");
-    assert_bad_url("sqlite:x?mode", "ro, rw or rwc");
+    assert_bad_url("sqlite:x?mode=wr", "ro, rw, rwc or memory");
+    assert_bad_url("sqlite:x?mode", "ro, rw, rwc or memory");
     assert_bad_url("sqlite:x?busy_timeout_ms=", "a number from 0");
     assert_bad_url("sqlite:x?busy_timeout_ms=-1", "a number from 0");
     assert_bad_url("sqlite:x?busy_timeout_ms=99999999999999999999", "a number from 0");
@@ -203,6 +225,8 @@ int main(void)
         cmocka_unit_test(test_argument__is_the_number_of_the_name),
         cmocka_unit_test(test_argument__goes_by_position_where_there_is_no_name),
         cmocka_unit_test(test_argument__refuses_other_names_and_says_what_to_write),
+        cmocka_unit_test(test_argument__goes_by_its_name),
+        cmocka_unit_test(test_inserts__finds_the_statement_behind_with),
         cmocka_unit_test(test_skip__passes_over_comments_and_semicolons),
         cmocka_unit_test(test_pragma__is_recognised_behind_comments),
         cmocka_unit_test(test_pragma__busy_timeout_is_refused_with_the_remedy),

@@ -299,9 +299,9 @@ static int cancel_itself(pier_task *self, void *arg, pier_error *err)
     pier_future_cancel((pier_future *)self);
     int first = pier_task_sleep(self, 0, NULL);
     (void)arg;
-    return pier_task_sleep(self, 600000, err) == PIER_ECANCELLED ? first == PIER_ECANCELLED ||
-                                                                        first == 0
-                                                                  : PIER_EUSER;
+    return pier_task_sleep(self, 600000, err) == PIER_ECANCELLED
+               ? first == PIER_ECANCELLED || first == 0
+               : PIER_EUSER;
 }
 
 static void test_task__may_be_cancelled_by_itself(void **state)

@@ -90,7 +90,8 @@ static bool is_woken(int i)
 /* Was it given the turn? Only as long as nobody else gives it. */
 static bool has(int i)
 {
-    return !users[i]->waiter.queued && (atomic_load(&turn.owner) & ~(uintptr_t)1) == (uintptr_t)&users[i]->op;
+    return !users[i]->waiter.queued &&
+           (atomic_load(&turn.owner) & ~(uintptr_t)1) == (uintptr_t)&users[i]->op;
 }
 
 static void test_turn__goes_to_waiters_in_the_order_of_asking(void **state)

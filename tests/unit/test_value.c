@@ -10,8 +10,8 @@ static void test_args__take_each_integer_type(void **state)
 {
     (void)state;
     const pier_args *args =
-        PIER_ARGS((signed char)-1, (unsigned char)2, (short)-3, (unsigned short)4, -5, 6u, -7L,
-                  8UL, -9LL, 10ULL, (int64_t)-11, (uint64_t)12, (size_t)13);
+        PIER_ARGS((signed char)-1, (unsigned char)2, (short)-3, (unsigned short)4, -5, 6u, -7L, 8UL,
+                  -9LL, 10ULL, (int64_t)-11, (uint64_t)12, (size_t)13);
     assert_int_equal(args->count, 13);
     for (int i = 0; i < 13; i++) {
         int64_t number = i + 1;
@@ -124,9 +124,9 @@ static void test_into__takes_each_type_of_variable(void **state)
     char *text, buffer[8];
     const pier_intos *into = PIER_INTO(&b, &i, &l, &ll, &i64, &d, &text,
                                        pier_into_buffer(buffer, sizeof buffer), pier_into_skip());
-    const int types[] = {PIER__INTO_BOOL,   PIER__INTO_INT32, PIER__INTO_INT64,
-                         PIER__INTO_INT64,  PIER__INTO_INT64, PIER__INTO_DOUBLE,
-                         PIER__INTO_TEXT,   PIER__INTO_BUFFER, PIER__INTO_SKIP};
+    const int types[] = {PIER__INTO_BOOL,  PIER__INTO_INT32,  PIER__INTO_INT64,
+                         PIER__INTO_INT64, PIER__INTO_INT64,  PIER__INTO_DOUBLE,
+                         PIER__INTO_TEXT,  PIER__INTO_BUFFER, PIER__INTO_SKIP};
     assert_int_equal(into->count, 9);
     for (int n = 0; n < 9; n++) {
         assert_int_equal(into->items[n].type, types[n]);

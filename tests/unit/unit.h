@@ -1,5 +1,5 @@
-/* What the tests of sdk/ share: a runner for each test, and flags that callbacks and threads set for
- * the test to await. */
+/* What the tests of sdk/ share: a runner for each test, and flags that callbacks and threads set
+ * for the test to await. */
 #ifndef PIER_TESTS_UNIT_UNIT_H
 #define PIER_TESTS_UNIT_UNIT_H
 

@@ -4,8 +4,9 @@
  * Databases. A `pier_db` is a scope in which SQL runs: a pool, a connection leased from it, or a
  * transaction; every function here takes any of the three. The blocking functions are in pier/db.h.
  *
- * Arguments are written $1, $2, ... for both databases. A failed statement dooms its transaction,
- * on both, until it is rolled back to a savepoint or out.
+ * Arguments are written $1, $2, ... for both databases; SQLite knows them by name as well, written
+ * $name, :name or @name and given with PIER_NAMED. A failed statement dooms its transaction, on
+ * both, until it is rolled back to a savepoint or out.
  */
 #include <pier/future.h>
 #include <pier/row.h>
@@ -16,6 +17,8 @@ extern "C" {
 
 typedef struct pier_db pier_db;
 typedef struct pier_cursor pier_cursor;
+typedef struct pier_statement pier_statement;
+typedef struct pier_writer pier_writer;
 
 typedef struct pier_db_options {
     size_t struct_size; /* set by PIER_DB_OPTIONS */
@@ -148,9 +151,12 @@ PIER_API pier_future *pier_db_close_async(pier_db *db);
 /**
  * Runs a statement and drops its rows.
  *
+ * The number of rows is that of an insert, update or delete, with or without `returning`; what
+ * triggers and foreign keys change besides does not count, and all else has changed 0.
+ *
  * @param db    borrowed until the future has settled
  * @param sql   copied: one statement
- * @param args  copied: from PIER_ARGS, or NULL for none
+ * @param args  copied: from PIER_ARGS or PIER_NAMED, or NULL for none
  * @return owned: the future of the number of rows that it changed
  *
  * Errors: PIER_ESQL, PIER_ECONSTRAINT, PIER_ETIMEDOUT.
@@ -158,6 +164,43 @@ PIER_API pier_future *pier_db_close_async(pier_db *db);
  */
 PIER_SYNC(int64_t)
 PIER_API pier_future *pier_db_execute_async(pier_db *db, const char *sql, const pier_args *args);
+
+/**
+ * Runs an insert and gives the row id of the row that it inserted last; of a table that has a
+ * column `integer primary key` that is the row id. SQLite only: elsewhere use `returning`.
+ *
+ * It is 0 where nothing was inserted: another statement, `or ignore`. SQLite keeps no row id of a
+ * table WITHOUT ROWID, nor of an upsert that updated: then it is that of the insert before, and
+ * `returning` is exact. Where row ids may be negative, only `err` tells one from a failure.
+ *
+ * @param db    borrowed until the future has settled
+ * @param sql   copied: one statement
+ * @param args  copied: from PIER_ARGS or PIER_NAMED, or NULL for none
+ * @return owned: the future of the row id
+ *
+ * Errors: PIER_ESQL, PIER_ECONSTRAINT, PIER_EINVAL (Postgres).
+ * Threads: any. Mirrors: aiosqlite `execute_insert`, `sqlite3_last_insert_rowid`.
+ */
+PIER_SYNC(int64_t)
+PIER_API pier_future *pier_db_insert_async(pier_db *db, const char *sql, const pier_args *args);
+
+/**
+ * Runs a statement once for each row of arguments: all of them or none, in a transaction of its own
+ * unless it runs in one, which it then dooms by failing. What goes wrong names the row, from 1.
+ * SQLite only: Postgres refuses it.
+ *
+ * @param db         borrowed until the future has settled
+ * @param sql        copied: one statement
+ * @param rows       copied: the arguments of each row; `*PIER_ARGS(...)` is one
+ * @param row_count  how many
+ * @return owned: the future of the number of rows changed, of all together
+ *
+ * Errors: PIER_ESQL, PIER_ECONSTRAINT, PIER_ETIMEDOUT.
+ * Threads: any. Mirrors: asyncpg and aiosqlite `executemany`.
+ */
+PIER_SYNC(int64_t)
+PIER_API pier_future *pier_db_execute_many_async(pier_db *db, const char *sql,
+                                                 const pier_args *rows, size_t row_count);
 
 /**
  * Runs several statements, without arguments, on one connection.
@@ -177,7 +220,7 @@ PIER_API pier_future *pier_db_execute_script_async(pier_db *db, const char *sql)
  *
  * @param db    borrowed until the future has settled
  * @param sql   copied: one statement
- * @param args  copied: from PIER_ARGS, or NULL for none
+ * @param args  copied: from PIER_ARGS or PIER_NAMED, or NULL for none
  * @return owned: the future of a `pier_result *`, freed by pier_result_free
  *
  * Errors: PIER_ESQL, PIER_ETIMEDOUT, PIER_ENOMEM.
@@ -191,7 +234,7 @@ PIER_API pier_future *pier_db_fetch_async(pier_db *db, const char *sql, const pi
  *
  * @param db    borrowed until the call returns
  * @param sql   borrowed until the call returns: one statement
- * @param args  borrowed until the call returns: from PIER_ARGS, or NULL for none
+ * @param args  borrowed until the call returns: from PIER_ARGS or PIER_NAMED, or NULL for none
  * @param into  borrowed until the call returns: from PIER_INTO; a `char *` in it becomes yours
  * @param err   borrowed until the call returns: filled on failure, or NULL
  * @return 1: read; 0: there was no row, and no variable was written; a negative pier_status
@@ -235,7 +278,7 @@ PIER_API int pier_db_transaction(pier_db *db, const pier_tx_options *options, pi
  *
  * @param db    borrowed until the cursor is closed
  * @param sql   copied: one statement
- * @param args  copied: from PIER_ARGS, or NULL for none
+ * @param args  copied: from PIER_ARGS or PIER_NAMED, or NULL for none
  * @param err   borrowed until the call returns: filled on failure, or NULL
  * @return owned: pier_cursor_close; NULL on failure
  *
@@ -285,6 +328,217 @@ PIER_API int pier_cursor_column(pier_cursor *cursor, const char *name);
  */
 PIER_SYNC(int, checked)
 PIER_API pier_future *pier_cursor_close_async(pier_cursor *cursor);
+
+/**
+ * Prepares a statement: checks its SQL now, and gives a handle that knows what it takes and gives.
+ * SQLite only: Postgres refuses it.
+ *
+ * The handle keeps the SQL, not a connection: each use prepares it where the connection that runs
+ * it has not done so. It costs and does what the functions of the same name that take SQL do.
+ *
+ * @param db   borrowed until the statement is closed: a pool, a lease or a transaction, where it
+ *             will run
+ * @param sql  copied: one statement
+ * @return owned: the future of a `pier_statement *`, freed by pier_statement_close
+ *
+ * Errors: PIER_ESQL, PIER_EINVAL (its parameters; Postgres).
+ * Threads: any. Mirrors: asyncpg `Connection.prepare`.
+ */
+PIER_SYNC(pier_statement *)
+PIER_API pier_future *pier_db_prepare_async(pier_db *db, const char *sql);
+
+/**
+ * Runs a statement and drops its rows, as pier_db_execute does.
+ *
+ * @param statement  borrowed until the function has returned
+ * @param args       copied: from PIER_ARGS or PIER_NAMED, or NULL for none
+ * @return owned: the future of the number of rows that it changed
+ *
+ * Errors: PIER_ESQL, PIER_ECONSTRAINT, PIER_ETIMEDOUT.
+ * Threads: any.
+ */
+PIER_SYNC(int64_t)
+PIER_API pier_future *pier_statement_execute_async(pier_statement *statement,
+                                                   const pier_args *args);
+
+/**
+ * Runs a statement and collects all its rows, as pier_db_fetch does.
+ *
+ * @param statement  borrowed until the function has returned
+ * @param args       copied: from PIER_ARGS or PIER_NAMED, or NULL for none
+ * @return owned: the future of a `pier_result *`, freed by pier_result_free
+ *
+ * Errors: PIER_ESQL, PIER_ETIMEDOUT, PIER_ENOMEM.
+ * Threads: any. Mirrors: asyncpg `PreparedStatement.fetch`.
+ */
+PIER_SYNC(pier_result *)
+PIER_API pier_future *pier_statement_fetch_async(pier_statement *statement, const pier_args *args);
+
+/**
+ * Runs a statement and reads its first row into variables, as pier_db_fetch_into does.
+ *
+ * @param statement  borrowed until the call returns
+ * @param args       borrowed until the call returns: from PIER_ARGS or PIER_NAMED, or NULL for none
+ * @param into       borrowed until the call returns: from PIER_INTO; a `char *` in it becomes yours
+ * @param err        borrowed until the call returns: filled on failure, or NULL
+ * @return 1: read; 0: there was no row, and no variable was written; a negative pier_status
+ *
+ * Errors: PIER_ESQL, PIER_ETYPE, PIER_ERANGE.
+ * Threads: any; a task suspends. Mirrors: asyncpg `PreparedStatement.fetchrow`.
+ */
+PIER_API int pier_statement_fetch_into(pier_statement *statement, const pier_args *args,
+                                       const pier_intos *into, pier_error *err) PIER_CHECKED;
+
+/**
+ * Prepares to read the rows of a statement as they come, as pier_db_cursor does.
+ *
+ * @param statement  borrowed until the call returns
+ * @param args       copied: from PIER_ARGS or PIER_NAMED, or NULL for none
+ * @param err        borrowed until the call returns: filled on failure, or NULL
+ * @return owned: pier_cursor_close; NULL on failure
+ *
+ * Threads: any, also on the loop thread. Mirrors: asyncpg `PreparedStatement.cursor`.
+ */
+PIER_API pier_cursor *pier_statement_cursor(pier_statement *statement, const pier_args *args,
+                                            pier_error *err);
+
+/**
+ * Gives the SQL of a statement.
+ *
+ * @param statement  borrowed until the SQL is no longer used; NULL has none
+ * @return borrowed until the statement is closed
+ *
+ * Threads: any.
+ */
+PIER_API const char *pier_statement_sql(const pier_statement *statement);
+
+/**
+ * Says whether a statement leaves the database as it is, as far as that is known before it runs.
+ *
+ * @param statement  borrowed until the call returns
+ *
+ * Threads: any. Mirrors: `sqlite3_stmt_readonly`.
+ */
+PIER_API bool pier_statement_read_only(const pier_statement *statement);
+
+/**
+ * Counts the arguments that a statement takes.
+ *
+ * @param statement  borrowed until the call returns: NULL takes none
+ *
+ * Threads: any. Mirrors: asyncpg `PreparedStatement.get_parameters`.
+ */
+PIER_API int pier_statement_parameters(const pier_statement *statement);
+
+/**
+ * Names an argument that a statement takes by name.
+ *
+ * @param statement  borrowed until the name is no longer used
+ * @param parameter  from 0, in the order in which the names first come
+ * @return borrowed until the statement is closed: without $, : or @; NULL where arguments are
+ *         numbered, and where there is no such argument
+ *
+ * Threads: any.
+ */
+PIER_API const char *pier_statement_parameter_name(const pier_statement *statement, int parameter);
+
+/**
+ * Counts the columns of a statement's rows, as they were when it was prepared.
+ *
+ * @param statement  borrowed until the call returns: NULL has none
+ *
+ * Threads: any. Mirrors: asyncpg `PreparedStatement.get_attributes`.
+ */
+PIER_API int pier_statement_columns(const pier_statement *statement);
+
+/**
+ * Names a column of a statement's rows.
+ *
+ * @param statement  borrowed until the name is no longer used
+ * @param column     from 0
+ * @return borrowed until the statement is closed; NULL where there is no such column
+ *
+ * Threads: any.
+ */
+PIER_API const char *pier_statement_column_name(const pier_statement *statement, int column);
+
+/**
+ * Gives the type that a column was declared with: "integer".
+ *
+ * @param statement  borrowed until the type is no longer used
+ * @param column     from 0
+ * @return borrowed until the statement is closed: as it was written; NULL for an expression, for a
+ *         column without a type, and where there is no such column
+ *
+ * Threads: any. Mirrors: `sqlite3_column_decltype`.
+ */
+PIER_API const char *pier_statement_column_type(const pier_statement *statement, int column);
+
+/**
+ * Frees a statement's handle. What was started with it goes on.
+ *
+ * @param statement  taken: NULL is harmless
+ *
+ * Threads: any, also on the loop thread, once.
+ */
+PIER_API void pier_statement_close(pier_statement *statement);
+
+/**
+ * Prepares to run a statement for many rows. Nothing is sent before a block of them is full: 512
+ * rows, or 256 KiB. What fails later is reported by pier_writer_close. SQLite only: Postgres
+ * refuses it.
+ *
+ * All rows are written or none: the first block begins a transaction, on a connection that is held
+ * until the writer is closed, and closing commits it. Inside a transaction it is a savepoint: a
+ * failure takes back what the writer has written, at once, and the transaction can go on.
+ *
+ * @param db   borrowed until the writer is closed
+ * @param sql  copied: one statement
+ * @param err  borrowed until the call returns: filled on failure, or NULL
+ * @return owned: pier_writer_close; NULL on failure
+ *
+ * Threads: any, also on the loop thread. Mirrors: asyncpg `copy_records_to_table`.
+ */
+PIER_API pier_writer *pier_db_writer(pier_db *db, const char *sql, pier_error *err);
+
+/**
+ * Adds a row. With the row that fills a block the block is written, so this call blocks, or
+ * suspends its task; on the loop thread outside a task it then fails with PIER_EDEADLOCK: there,
+ * wait for pier_writer_flush_async before so many rows have come together.
+ *
+ * @param writer  borrowed until the call returns: NULL passes through
+ * @param args    borrowed until the call returns: from PIER_ARGS or PIER_NAMED
+ * @return 0; a negative pier_status once anything has failed, which pier_writer_close reports
+ *
+ * Threads: any, one at a time.
+ */
+PIER_API int pier_writer_add(pier_writer *writer, const pier_args *args);
+
+/**
+ * Writes the rows that have been added so far. They are not committed by that.
+ *
+ * @param writer  borrowed until the future has settled
+ * @return owned: the future of 0
+ *
+ * Errors: PIER_ESQL, PIER_ECONSTRAINT, PIER_EBUSY; pier_writer_close reports them too.
+ * Threads: any, one at a time.
+ */
+PIER_SYNC(int)
+PIER_API pier_future *pier_writer_flush_async(pier_writer *writer);
+
+/**
+ * Writes what is left, commits, and frees the writer; or reports what failed, and then nothing has
+ * been written: the message names the row, from 1. In a scope that has ended it rolls back; the
+ * scope does not cut it short. A writer that its runner closes is rolled back.
+ *
+ * @param writer  taken: NULL passes through
+ * @return owned: the future of the number of rows changed, as pier_db_execute counts them
+ *
+ * Errors: PIER_ESQL, PIER_ECONSTRAINT, PIER_EBUSY.
+ * Threads: any, once.
+ */
+PIER_SYNC(int64_t, checked)
+PIER_API pier_future *pier_writer_close_async(pier_writer *writer);
 
 #ifdef __cplusplus
 }

@@ -28,7 +28,8 @@ extern "C" {
  *   readers=N                 connections that only read, beside the one that writes; 0 to 100.
  *                             Needs a file with a write-ahead log
  *   read_tx_max_ms=N          bound of a read transaction on a reader, of a cursor and of a
- *                             statement too: it fails with PIER_ETIMEDOUT when it is used beyond
+ *                             statement too, beyond which they fail with PIER_ETIMEDOUT; a write
+ *                             or a checkpoint ends those that nobody uses then
  *   preset=service            journal_mode=wal, synchronous=normal, foreign_keys=on, readers=5,
  *                             journal_size_limit=67108864; others beside it change that
  *   extensions=on             allows load_extension(); off by default

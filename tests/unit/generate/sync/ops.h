@@ -13,15 +13,13 @@
 #include <pier/async/port.h>
 
 /* port */
-pier_future *pier__port_open_op(const char *name, size_t capacity);
+pier_future *pier__port_open_op(const char *name, int capacity);
 pier_future *pier__port_close_op(pier_port *port);
 pier_future *pier__port_audit_op(void);
-pier_future *pier__port_load_op(const pier_port *port, pier_ship *ship, const void *cargo,
-                                int64_t size, double weight, pier_flag flag);
+pier_future *pier__port_load_op(const pier_port *port, pier_ship *ship, const char *cargo, int size,
+                                int weight, pier_flag flag);
 pier_future *pier__port_visit_op(pier_port *port, pier_port_fn fn, void *arg, int limit,
                                  bool force);
-pier_future *pier__port_name_op(pier_port *port);
-pier_future *pier__port_flag_op(pier_port *port);
 pier_future *pier__ship_pallet_op(pier_ship *ship);
 bool pier__ship_next_take(pier_ship *ship, const pier_crate **item);
 void pier__ship_pallet_put(pier_ship *ship, pier_crate *block);
@@ -35,7 +33,6 @@ void pier__lighthouse_keeper_page_put(pier_lighthouse_keeper *lighthouse_keeper,
 pier_error *pier__lighthouse_keeper_error(pier_lighthouse_keeper *lighthouse_keeper);
 pier_future *pier__port_inspect_op(pier_lighthouse_keeper *lighthouse_keeper,
                                    const pier_ship *first_ship_inspected,
-                                   const pier_ship *last_ship_inspected,
-                                   int64_t maximum_duration_ms);
+                                   const pier_ship *last_ship_inspected, int maximum_duration_ms);
 
 #endif

@@ -4,12 +4,12 @@
 #include "sdk/op.h"
 #include "sync/ops.h"
 
-pier_future *pier_port_open_async(const char *name, size_t capacity)
+pier_future *pier_port_open_async(const char *name, int capacity)
 {
     return pier__op_submit(pier__port_open_op(name, capacity));
 }
 
-pier_port *pier_port_open(const char *name, size_t capacity, pier_error *err)
+pier_port *pier_port_open(const char *name, int capacity, pier_error *err)
 {
     return pier_port_open_finish(pier__op_run(pier__port_open_op(name, capacity), err), err);
 }
@@ -49,14 +49,14 @@ int pier_port_audit_finish(pier_future *future, pier_error *err)
     return pier__op_take_int(future, "int", err);
 }
 
-pier_future *pier_port_load_async(const pier_port *port, pier_ship *ship, const void *cargo,
-                                  int64_t size, double weight, pier_flag flag)
+pier_future *pier_port_load_async(const pier_port *port, pier_ship *ship, const char *cargo,
+                                  int size, int weight, pier_flag flag)
 {
     return pier__op_submit(pier__port_load_op(port, ship, cargo, size, weight, flag));
 }
 
-int64_t pier_port_load(const pier_port *port, pier_ship *ship, const void *cargo, int64_t size,
-                       double weight, pier_flag flag, pier_error *err)
+int64_t pier_port_load(const pier_port *port, pier_ship *ship, const char *cargo, int size,
+                       int weight, pier_flag flag, pier_error *err)
 {
     pier_future *operation = pier__port_load_op(port, ship, cargo, size, weight, flag);
     return pier_port_load_finish(pier__op_run(operation, err), err);
@@ -83,36 +83,6 @@ int pier_port_visit(pier_port *port, pier_port_fn fn, void *arg, int limit, bool
 int pier_port_visit_finish(pier_future *future, pier_error *err)
 {
     return pier__op_take_int(future, "int", err);
-}
-
-pier_future *pier_port_name_async(pier_port *port)
-{
-    return pier__op_submit(pier__port_name_op(port));
-}
-
-char *pier_port_name(pier_port *port, pier_error *err)
-{
-    return pier_port_name_finish(pier__op_run(pier__port_name_op(port), err), err);
-}
-
-char *pier_port_name_finish(pier_future *future, pier_error *err)
-{
-    return pier__op_take_pointer(future, "char *", err);
-}
-
-pier_future *pier_port_flag_async(pier_port *port)
-{
-    return pier__op_submit(pier__port_flag_op(port));
-}
-
-const char *pier_port_flag(pier_port *port, pier_error *err)
-{
-    return pier_port_flag_finish(pier__op_run(pier__port_flag_op(port), err), err);
-}
-
-const char *pier_port_flag_finish(pier_future *future, pier_error *err)
-{
-    return pier__op_take_pointer(future, "const char *", err);
 }
 
 pier_future *pier_ship_pallet_async(pier_ship *ship)
@@ -178,8 +148,7 @@ const char *pier_lighthouse_keeper_next(pier_lighthouse_keeper *lighthouse_keepe
 
 pier_future *pier_port_inspect_async(pier_lighthouse_keeper *lighthouse_keeper,
                                      const pier_ship *first_ship_inspected,
-                                     const pier_ship *last_ship_inspected,
-                                     int64_t maximum_duration_ms)
+                                     const pier_ship *last_ship_inspected, int maximum_duration_ms)
 {
     pier_future *operation = pier__port_inspect_op(lighthouse_keeper, first_ship_inspected,
                                                    last_ship_inspected, maximum_duration_ms);
@@ -188,7 +157,7 @@ pier_future *pier_port_inspect_async(pier_lighthouse_keeper *lighthouse_keeper,
 
 int pier_port_inspect(pier_lighthouse_keeper *lighthouse_keeper,
                       const pier_ship *first_ship_inspected, const pier_ship *last_ship_inspected,
-                      int64_t maximum_duration_ms, pier_error *err)
+                      int maximum_duration_ms, pier_error *err)
 {
     pier_future *operation = pier__port_inspect_op(lighthouse_keeper, first_ship_inspected,
                                                    last_ship_inspected, maximum_duration_ms);

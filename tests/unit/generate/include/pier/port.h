@@ -25,7 +25,7 @@ extern "C" {
  * Blocks: works on the calling thread, suspends in a task; PIER_EDEADLOCK on the loop thread.
  *   Asynchronous form: pier_port_open_async.
  */
-PIER_API pier_port *pier_port_open(const char *name, size_t capacity, pier_error *err);
+PIER_API pier_port *pier_port_open(const char *name, int capacity, pier_error *err);
 
 /**
  * Takes the result of pier_port_open_async; waits for it where it has not settled.
@@ -98,9 +98,8 @@ PIER_API int pier_port_audit_finish(pier_future *future, pier_error *err);
  * Blocks: works on the calling thread, suspends in a task; PIER_EDEADLOCK on the loop thread.
  *   Asynchronous form: pier_port_load_async.
  */
-PIER_API int64_t pier_port_load(const pier_port *port, pier_ship *ship, const void *cargo,
-                                int64_t size, double weight, pier_flag flag,
-                                pier_error *err) PIER_CHECKED;
+PIER_API int64_t pier_port_load(const pier_port *port, pier_ship *ship, const char *cargo, int size,
+                                int weight, pier_flag flag, pier_error *err) PIER_CHECKED;
 
 /**
  * Takes the result of pier_port_load_async; waits for it where it has not settled.
@@ -140,52 +139,6 @@ PIER_API int pier_port_visit(pier_port *port, pier_port_fn fn, void *arg, int li
  * Threads: any; a task suspends.
  */
 PIER_API int pier_port_visit_finish(pier_future *future, pier_error *err) PIER_CHECKED;
-
-/**
- * Names the port.
- *
- * @param port  borrowed until the call returns
- * @param err   borrowed until the call returns: filled on failure, or NULL
- * @return owned: the `char *`, for free(); NULL on failure
- *
- * Blocks: works on the calling thread, suspends in a task; PIER_EDEADLOCK on the loop thread.
- *   Asynchronous form: pier_port_name_async.
- */
-PIER_API char *pier_port_name(pier_port *port, pier_error *err);
-
-/**
- * Takes the result of pier_port_name_async; waits for it where it has not settled.
- *
- * @param future  taken: from pier_port_name_async
- * @param err     borrowed until the call returns: filled on failure, or NULL
- * @return owned: the `char *`, for free(); NULL on failure
- *
- * Threads: any; a task suspends.
- */
-PIER_API char *pier_port_name_finish(pier_future *future, pier_error *err);
-
-/**
- * Gives the flag that flies.
- *
- * @param port  borrowed until the call returns
- * @param err   borrowed until the call returns: filled on failure, or NULL
- * @return borrowed until the port is closed: the `const char *`; NULL on failure
- *
- * Blocks: works on the calling thread, suspends in a task; PIER_EDEADLOCK on the loop thread.
- *   Asynchronous form: pier_port_flag_async.
- */
-PIER_API const char *pier_port_flag(pier_port *port, pier_error *err);
-
-/**
- * Takes the result of pier_port_flag_async; waits for it where it has not settled.
- *
- * @param future  taken: from pier_port_flag_async
- * @param err     borrowed until the call returns: filled on failure, or NULL
- * @return borrowed until the port is closed: the `const char *`; NULL on failure
- *
- * Threads: any; a task suspends.
- */
-PIER_API const char *pier_port_flag_finish(pier_future *future, pier_error *err);
 
 /**
  * Unloads the next pallet.
@@ -287,7 +240,7 @@ PIER_API const char *pier_lighthouse_keeper_next(pier_lighthouse_keeper *lightho
  */
 PIER_API int pier_port_inspect(pier_lighthouse_keeper *lighthouse_keeper,
                                const pier_ship *first_ship_inspected,
-                               const pier_ship *last_ship_inspected, int64_t maximum_duration_ms,
+                               const pier_ship *last_ship_inspected, int maximum_duration_ms,
                                pier_error *err);
 
 /**

@@ -31,7 +31,7 @@ typedef int (*pier_port_fn)(pier_port *port, void *arg);
  * Threads: any. Mirrors: the Port of London.
  */
 PIER_SYNC(pier_port *)
-PIER_API pier_future *pier_port_open_async(const char *name, size_t capacity);
+PIER_API pier_future *pier_port_open_async(const char *name, int capacity);
 
 /**
  * Closes a port.
@@ -66,8 +66,7 @@ PIER_API pier_future *pier_port_audit_async(void);
  */
 PIER_SYNC(int64_t, checked)
 PIER_API pier_future *pier_port_load_async(const pier_port *port, pier_ship *ship,
-                                           const void *cargo, int64_t size, double weight,
-                                           pier_flag flag);
+                                           const char *cargo, int size, int weight, pier_flag flag);
 
 /**
  * Has a function called for each ship.
@@ -82,24 +81,6 @@ PIER_API pier_future *pier_port_load_async(const pier_port *port, pier_ship *shi
 PIER_SYNC(int, checked)
 PIER_API pier_future *pier_port_visit_async(pier_port *port, pier_port_fn fn, void *arg, int limit,
                                             bool force);
-
-/**
- * Names the port.
- *
- * @param port  borrowed until the future has settled
- * @return owned: the future of a `char *`, for free()
- */
-PIER_SYNC(char *)
-PIER_API pier_future *pier_port_name_async(pier_port *port);
-
-/**
- * Gives the flag that flies.
- *
- * @param port  borrowed until the future has settled
- * @return owned: the future of a `const char *`, borrowed until the port is closed
- */
-PIER_SYNC(const char *)
-PIER_API pier_future *pier_port_flag_async(pier_port *port);
 
 /**
  * Unloads the next pallet.
@@ -142,7 +123,7 @@ PIER_SYNC(int)
 PIER_API pier_future *pier_port_inspect_async(pier_lighthouse_keeper *lighthouse_keeper,
                                               const pier_ship *first_ship_inspected,
                                               const pier_ship *last_ship_inspected,
-                                              int64_t maximum_duration_ms);
+                                              int maximum_duration_ms);
 
 #ifdef __cplusplus
 }

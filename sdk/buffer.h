@@ -1,13 +1,13 @@
-#ifndef PIER_SDK_BYTES_H
-#define PIER_SDK_BYTES_H
+#ifndef PIER_SDK_BUFFER_H
+#define PIER_SDK_BUFFER_H
 /*
  * Making the bytes that functions hand over.
  */
-#include <pier/bytes.h>
+#include <pier/buffer.h>
 
 /* Room for `size` bytes behind the struct, to be filled by the caller; NULL: no memory. */
-pier_bytes *pier__bytes_new(size_t size);
+pier_buffer *pier__buffer_new(size_t size);
 /* Takes over memory that `release` frees; NULL: no memory, and it has been released. */
-pier_bytes *pier__bytes_adopt(void *data, size_t size, void (*release)(void *data));
+pier_buffer *pier__buffer_adopt(void *data, size_t size, void (*release)(void *data));
 
 #endif
