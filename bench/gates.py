@@ -13,6 +13,8 @@ import instructions  # noqa: E402
 # group, way, busy, figure, gate
 GATES = (
     ("sqlite_point", "pier_db_fetch_into", False, "wall", 1.15),
+    ("sqlite_many", "pier_writer", False, "instructions", 1.15),
+    ("sqlite_scan", "pier_cursor_next", False, "cpu", 1.25),
     ("postgres_point", "pier_db_fetch_into", False, "p50", 1.05),
     ("postgres_point", "pier_db_fetch_into", True, "cpu", 1.20),
     ("postgres_point", "pier_db_fetch_into", False, "instructions", 1.25),

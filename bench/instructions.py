@@ -14,7 +14,9 @@ import tempfile
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[1]
-GROUPS = ("sqlite_point", "postgres_point", "http_get")
+# How many operations: few and many. One of sqlite_many is a thousand rows.
+GROUPS = {"sqlite_point": (200, 1200), "sqlite_many": (2, 22), "postgres_point": (200, 1200),
+          "http_get": (200, 1200)}
 
 
 def ways(program, url):
@@ -41,8 +43,9 @@ def profile(program, way, ops, url):
     return counts
 
 
-def ratios(build, group, url=(), few=200, many=1200, top=0):
+def ratios(build, group, url=(), ops=None, top=0):
     """Prints the instructions of each way and gives their ratios to the first."""
+    few, many = ops or GROUPS[group]
     program = build.resolve() / "bench" / group
     print(f"\n{group}: {many} operations less {few}\n  {'':<22}{'instructions/op':>16}{'ratio':>8}")
     raw, result = None, {}
@@ -61,16 +64,15 @@ def ratios(build, group, url=(), few=200, many=1200, top=0):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=Path, default=TOP / "build/release", help="a build with PIER_BUILD_BENCH")
-    parser.add_argument("--ops", type=int, nargs=2, default=(200, 1200), metavar=("FEW", "MANY"))
+    parser.add_argument("--ops", type=int, nargs=2, metavar=("FEW", "MANY"), help="default: by the group")
     parser.add_argument("--top", type=int, default=0, metavar="N", help="name the N costliest functions too")
     parser.add_argument("group", nargs="?", choices=GROUPS, help="default: all")
     parser.add_argument("url", nargs="?", help="of the server; default: one of the bench's own")
     options = parser.parse_args()
-    few, many = options.ops
-    if not 0 < few < many:
+    if options.ops and not 0 < options.ops[0] < options.ops[1]:
         parser.error("--ops needs two different numbers, the smaller one first")
     for group in [options.group] if options.group else GROUPS:
-        ratios(options.build, group, [options.url] if options.url else [], few, many, options.top)
+        ratios(options.build, group, [options.url] if options.url else [], options.ops, options.top)
 
 
 if __name__ == "__main__":

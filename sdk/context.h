@@ -8,11 +8,12 @@
 struct pier_task;
 
 typedef struct pier__context {
-    pier_scope *scope;      /* ambient: of the running task, else of the thread */
-    struct pier_task *task; /* running now */
-    int loops;              /* how many loops this thread runs */
-    struct pier_lane *lane; /* whose thread this is */
-    struct pier__working {  /* the operations whose work this thread does, innermost first */
+    pier_scope *scope;              /* ambient: of the running task, else of the thread */
+    struct pier_task *task;         /* running now */
+    int loops;                      /* how many loops this thread runs */
+    struct pier_lane *lane;         /* whose thread this is */
+    struct pier_executor *executor; /* whose thread this is */
+    struct pier__working { /* the operations whose work this thread does, innermost first */
         struct pier__working *outer;
         pier__op *op;
     } * working;

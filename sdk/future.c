@@ -45,6 +45,36 @@ int pier_future_wait_all(pier_future *const *futures, size_t count, int64_t time
     return 1;
 }
 
+static int wait_several(const char *name, pier_future *const *futures, size_t count, bool any,
+                        int64_t timeout_ms, size_t *index, pier_error *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!futures[i]) {
+            return pier__error_null(err, name);
+        }
+    }
+    /* A moment that has passed: it looks, and does not wait. */
+    int64_t until = timeout_ms ? pier__deadline(timeout_ms, 0) : 1;
+    return pier__op_await_several(futures, count, any, until, index, err);
+}
+
+int pier_future_wait_any(pier_future *const *futures, size_t count, int64_t timeout_ms,
+                         size_t *index, pier_error *err)
+{
+    if (count == 0) {
+        return pier_error_set(err, PIER_EINVAL, "pier_future_wait_any: there is no future");
+    }
+    return wait_several("pier_future_wait_any: a future", futures, count, true, timeout_ms, index,
+                        err);
+}
+
+int pier_future_wait_first_error(pier_future *const *futures, size_t count, int64_t timeout_ms,
+                                 size_t *index, pier_error *err)
+{
+    return wait_several("pier_future_wait_first_error: a future", futures, count, false, timeout_ms,
+                        index, err);
+}
+
 /* The loop has a reference for the callback's sake; the user's is dropped by whoever takes the
  * future in the callback, else here. */
 static void run_then(pier__post *post)

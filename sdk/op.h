@@ -252,6 +252,10 @@ bool pier__op_unlisten(pier__op *op, pier__listener *listener);
 
 /* Waits until it has settled, or `until`, or the ambient scope ends. 1, 0 or a negative status. */
 int pier__op_await(pier__op *op, int64_t until, pier_error *err);
+/* Waits until one of several has settled (`any`), or until all have or one has failed. Sets
+ * `*index` to that one, or to `count`. 1, 0 or a negative status. */
+int pier__op_await_several(pier__op *const *ops, size_t count, bool any, int64_t until,
+                           size_t *index, pier_error *err);
 /* The same without end and outside every scope; false: no memory, try again. */
 bool pier__op_await_shielded(pier__op *op);
 

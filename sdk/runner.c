@@ -60,6 +60,9 @@ int pier__runner_check(const pier_runner *runner, const char *what, pier_error *
 
 static void free_runner(pier_runner *runner)
 {
+    if (runner->executor) {
+        pier__executor_unref(runner->executor);
+    }
     pier__fiber_pool_free(runner->fibers);
     pthread_mutex_destroy(&runner->lock);
     pier__free(runner);

@@ -52,6 +52,8 @@ struct pier_runner {
     int64_t timer_set; /* when the timer fires; 0: not set */
     struct pier__fiber_pool *fibers;
 
+    _Atomic(struct pier_executor *) executor; /* of pier_to_thread; opened when it is needed */
+
     /* Close. */
     int64_t close_until; /* of the thread that closes; 0: no bound */
     pier_runner_stop_cb stop_cb;
@@ -89,6 +91,9 @@ static inline void pier__runner_leave(pier_runner *runner)
 
 /* sdk/runner.c, for loop.c: the loop has no handle of the runner's left. */
 void pier__runner_loop_ended(pier_runner *runner);
+
+/* sdk/executor.c: drops the runner's own. */
+void pier__executor_unref(struct pier_executor *executor);
 
 /* Starts a thread with all signals blocked. 0 or an errno. */
 int pier__thread_start(pthread_t *thread, const char *name, void *(*run)(void *arg), void *arg);

@@ -1,6 +1,6 @@
 /*
- * Writers. Rows are copied into a block by whoever adds them; a full block is handed over to an
- * operation, which writes it and gives its memory back to be filled again.
+ * Writers. Rows are copied into a block by whoever adds them; a full block waits for an operation,
+ * which writes it and gives its memory back to be filled again.
  */
 #include "sdk/writer.h"
 
@@ -24,6 +24,7 @@ typedef struct chunk {
 } chunk;
 
 struct pier__rows {
+    pier__rows *next;
     size_t count, bytes;
     chunk *chunks; /* the one that is being filled first */
     pier_args rows[ROWS_MAX];
@@ -99,10 +100,40 @@ static pier__rows *take_rows(pier_writer *writer)
     if (!rows) {
         rows = pier__malloc(sizeof *rows);
         if (rows) {
+            rows->next = NULL;
             rows->count = rows->bytes = 0;
             rows->chunks = NULL;
         }
     }
+    return rows;
+}
+
+/* The block that is being filled is to be written. */
+static void hand_in(pier_writer *writer)
+{
+    pier__rows *rows = writer->filling;
+    writer->filling = NULL;
+    if (rows) {
+        pthread_mutex_lock(&writer->lock);
+        *writer->pending_tail = rows;
+        writer->pending_tail = &rows->next;
+        pthread_mutex_unlock(&writer->lock);
+    }
+}
+
+/* The next block to be written; NULL: there is none. */
+static pier__rows *take_pending(pier_writer *writer)
+{
+    pthread_mutex_lock(&writer->lock);
+    pier__rows *rows = writer->pending;
+    if (rows) {
+        writer->pending = rows->next;
+        rows->next = NULL;
+    }
+    if (!writer->pending) {
+        writer->pending_tail = &writer->pending;
+    }
+    pthread_mutex_unlock(&writer->lock);
     return rows;
 }
 
@@ -156,6 +187,9 @@ void pier__writer_unref(pier_writer *writer)
     if (atomic_fetch_sub_explicit(&writer->refs, 1, memory_order_acq_rel) == 1) {
         pier__db_unref(writer->tx);
         pier__writer_rows_free(writer->filling);
+        for (pier__rows *rows; (rows = take_pending(writer));) {
+            pier__writer_rows_free(rows);
+        }
         pier__writer_rows_free(atomic_load(&writer->spare));
         pier__turn_fini(&writer->turn);
         pthread_mutex_destroy(&writer->lock);
@@ -195,6 +229,7 @@ pier_writer *pier_db_writer(pier_db *db, const char *sql, pier_error *err)
     atomic_init(&writer->refs, 1);
     pier__turn_init(&writer->turn);
     pthread_mutex_init(&writer->lock, NULL);
+    writer->pending_tail = &writer->pending;
     writer->closer = pier__calloc(1, sizeof(pier__db_op));
     writer->sql = pier__strdup(sql);
     if (!writer->closer || !writer->sql) {
@@ -225,7 +260,7 @@ static int send_block(pier_writer *writer)
     int status =
         pier__op_take_int(pier__op_run(pier__writer_flush_op(writer), &err), "int", &err);
     if (status < 0) {
-        fail(writer, &err); /* also where the operation was refused, and its rows are lost */
+        fail(writer, &err); /* also where the operation was refused */
     }
     return status;
 }
@@ -318,11 +353,6 @@ static void commit(pier__db_op *op)
     pier__db_make_commit(op);
 }
 
-static bool has_rows(const pier__db_op *op)
-{
-    return op->sending && op->sending->count;
-}
-
 /* Where it has failed: a flush fails so too, and the close rolls back what is still open. */
 static bool start_failed(pier__db_op *op)
 {
@@ -345,14 +375,15 @@ bool pier__writer_start(pier__db_op *op)
     if (atomic_load(&writer->failed)) {
         return start_failed(op);
     }
+    op->sending = take_pending(writer);
     if (!writer->tx) {
-        return has_rows(op) && begin(op);
+        return op->sending && begin(op);
     }
-    if (!has_rows(op) && !op->closes) {
+    if (!op->sending && !op->closes) {
         return false;
     }
     enter(op);
-    if (has_rows(op)) {
+    if (op->sending) {
         send_rows(op);
     } else {
         commit(op);
@@ -373,11 +404,13 @@ bool pier__writer_next(pier__db_op *op)
         writer->changed += op->count;
         op->count = 0;
         give_rows(writer, op->sending);
-        op->sending = NULL;
-        if (op->closes) {
+        op->sending = take_pending(writer);
+        if (op->sending) {
+            send_rows(op);
+        } else if (op->closes) {
             commit(op);
         }
-        return op->closes;
+        return op->sending || op->closes;
     default:
         return false;
     }
@@ -415,7 +448,7 @@ void pier__writer_ran(pier__db_op *op)
 
 /* ---- Flushing ----------------------------------------------------------------------------- */
 
-/* Its rows are lost, so the writer has failed. */
+/* Nothing may fail unnoticed, though its rows are still there. */
 static void flush_unstarted(pier__op *op, const pier_error *err)
 {
     fail(((pier__db_op *)op)->writer, err);
@@ -442,8 +475,7 @@ pier_future *pier__writer_flush_op(pier_writer *writer)
         return failed;
     }
     op->writer = ref(writer);
-    op->sending = writer->filling;
-    writer->filling = NULL;
+    hand_in(writer);
     return &op->op;
 }
 
@@ -493,8 +525,7 @@ pier_future *pier__writer_close_op(pier_writer *writer)
     writer->closer = NULL;
     pier__db_op *op = pier__db_op_init(memory, &close_class, PIER__COMMIT, writer->db);
     op->writer = ref(writer);
-    op->sending = writer->filling;
-    writer->filling = NULL;
+    hand_in(writer);
     return &op->op;
 }
 

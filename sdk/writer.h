@@ -3,7 +3,10 @@
 /*
  * Writers: rows collected in blocks, each sent as one request in a transaction of the writer's own.
  * An operation on a writer makes several requests, one after the other, on one connection: BEGIN
- * before the first block, EXECUTE_MANY, COMMIT at the end.
+ * before the first block, EXECUTE_MANY for each block, COMMIT at the end.
+ *
+ * The blocks wait in the writer, not in the operations: a blocking call may overtake a future that
+ * was submitted before it, and then writes what that was to write.
  */
 #include "sdk/db.h"
 
@@ -27,7 +30,9 @@ struct pier_writer {
     _Atomic(pier__rows *) spare; /* an empty block, to be filled again */
     atomic_int failed;           /* the status of the first failure */
     pthread_mutex_t lock;
-    pier_error failure; /* guarded by lock */
+    /* Guarded by lock. */
+    pier_error failure;
+    pier__rows *pending, **pending_tail; /* blocks to be written, the oldest first */
 };
 
 void pier__writer_unref(pier_writer *writer);

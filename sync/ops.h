@@ -11,6 +11,7 @@
 #ifndef PIER_SYNC_OPS_H
 #define PIER_SYNC_OPS_H
 #include <pier/async/db.h>
+#include <pier/async/executor.h>
 #include <pier/async/http.h>
 #include <pier/async/lane.h>
 #include <pier/async/sqlite.h>
@@ -43,6 +44,10 @@ pier_future *pier__statement_execute_op(pier_statement *statement, const pier_ar
 pier_future *pier__statement_fetch_op(pier_statement *statement, const pier_args *args);
 pier_future *pier__writer_flush_op(pier_writer *writer);
 pier_future *pier__writer_close_op(pier_writer *writer);
+
+/* executor */
+pier_future *pier__executor_run_op(pier_executor *executor, pier_executor_fn fn, void *arg);
+pier_future *pier__to_thread_op(pier_runner *runner, pier_executor_fn fn, void *arg);
 
 /* http */
 pier_future *pier__http_close_op(pier_http *http);

@@ -30,6 +30,7 @@ struct pier__name {
     /* Immutable when done. */
     struct curl_slist resolve;
     /* Immutable. */
+    uint64_t id;
     const char *port;
     char host[];
 };
@@ -38,6 +39,7 @@ void pier__names_init(pier__names *names)
 {
     pthread_mutex_init(&names->lock, NULL);
     names->all = NULL;
+    names->last_id = 0;
 }
 
 static void unref(pier__name *name)
@@ -194,6 +196,7 @@ static pier__name *add(pier__names *names, const char *host, const char *port)
     }
     memcpy(name->host, host, host_size);
     name->port = memcpy(name->host + host_size, port, port_size);
+    name->id = ++names->last_id;
     name->refs = 1;
     name->listed = true;
     name->next = names->all;
@@ -271,4 +274,9 @@ void pier__names_leave(pier__names *names, pier__name_user *user)
 struct curl_slist *pier__name_resolve_list(pier__name *name)
 {
     return &name->resolve;
+}
+
+uint64_t pier__name_id(const pier__name *name)
+{
+    return name->id;
 }

@@ -23,6 +23,7 @@ typedef struct pier__names {
     pthread_mutex_t lock;
     /* Guarded by lock. */
     pier__name *all; /* newest first */
+    uint64_t last_id;
 } pier__names;
 
 void pier__names_init(pier__names *names);
@@ -39,5 +40,7 @@ void pier__names_leave(pier__names *names, pier__name_user *user);
 
 /* What CURLOPT_RESOLVE takes; lives as long as the name is used. */
 struct curl_slist *pier__name_resolve_list(pier__name *name);
+/* Another number for each lookup, never 0. */
+uint64_t pier__name_id(const pier__name *name);
 
 #endif

@@ -3,6 +3,7 @@
  */
 #include "drivers/http/redirect.h"
 
+#include "sdk/alloc.h"
 #include "sdk/error.h"
 #include <string.h>
 #include <strings.h>
@@ -46,17 +47,38 @@ bool pier__redirect_is_of_body(const char *line)
     return is_header(line, names);
 }
 
-/* Reads where the redirect leads to; an address within the origin keeps user and password. */
+/* A copy with spaces percent-encoded, which servers send and browsers follow; NULL: no memory. */
+static char *encode_spaces(const char *location)
+{
+    char *copy = pier__malloc(3 * strlen(location) + 1), *out = copy;
+    for (; copy && *location; location++) {
+        if (*location == ' ') {
+            memcpy(out, "%20", 3);
+            out += 3;
+        } else {
+            *out++ = *location;
+        }
+    }
+    if (copy) {
+        *out = 0;
+    }
+    return copy;
+}
+
+/* Reads where the redirect leads to. */
 static int resolve(pier__url *next, const pier__url *url, const char *location, pier_error *err)
 {
+    char *encoded = encode_spaces(location);
     CURLU *base = curl_url();
-    if (!base || curl_url_set(base, CURLUPART_URL, url->text, 0)) {
-        curl_url_cleanup(base);
-        return pier_error_set(err, PIER_ENOMEM, "out of memory for a redirect");
+    int status;
+    if (encoded && base && !curl_url_set(base, CURLUPART_URL, url->text, 0)) {
+        status = pier__url_make(next, base, encoded, NULL, err);
+    } else {
+        status = pier_error_set(err, PIER_ENOMEM, "out of memory for a redirect");
     }
-    int status = pier__url_make(next, base, location, NULL, err);
     curl_url_cleanup(base);
-    if (status == PIER_EINVAL) {
+    pier__free(encoded);
+    if (status == PIER_EINVAL && err) {
         /* Not the caller's argument is wrong, but what the server sent. */
         char reason[sizeof err->message];
         memcpy(reason, err->message, sizeof reason);

@@ -14,6 +14,7 @@ typedef struct pier__slot {
     struct pier__exchange *exchange;  /* whose transfer it carries */
     bool closes_on_loop, reads_large; /* how the easy handle is set */
     bool had_large;                   /* the last body was a long one */
+    uint64_t known_name[2]; /* by on_loop: whose addresses that multi has got from this slot */
     char error[CURL_ERROR_SIZE];
 } pier__slot;
 

@@ -147,6 +147,9 @@ static int on_send(void *data, char *server, char *local, int server_port, int l
     (void)server, (void)local, (void)server_port, (void)local_port;
     pier__exchange *exchange = ((pier__slot *)data)->exchange;
     exchange->op->doing = "waiting for the answer";
+    if (exchange->name.name) {
+        exchange->slot->known_name[exchange->on_loop] = pier__name_id(exchange->name.name);
+    }
     if (++exchange->sends > 1 && !is_idempotent(exchange->method)) {
         exchange->refusal = PIER__REFUSAL_RESEND;
         return CURL_PREREQFUNC_ABORT;
@@ -257,13 +260,18 @@ static CURLcode set_request(pier__exchange *exchange)
     SET(CURLOPT_HTTPHEADER, exchange->headers);
     SET(CURLOPT_USERNAME, exchange->url.user);
     SET(CURLOPT_PASSWORD, exchange->url.password);
-    SET(CURLOPT_RESOLVE, exchange->name.name ? pier__name_resolve_list(exchange->name.name) : NULL);
+    /* Addresses stay in the multi. */
+    pier__name *name = exchange->name.name;
+    bool known = !name || slot->known_name[exchange->on_loop] == pier__name_id(name);
+    SET(CURLOPT_RESOLVE, known ? NULL : pier__name_resolve_list(name));
     if (slot->closes_on_loop != exchange->on_loop) {
         SET(CURLOPT_CLOSESOCKETFUNCTION, exchange->on_loop ? pier__http_multi_close_socket : NULL);
         SET(CURLOPT_CLOSESOCKETDATA, exchange->on_loop ? exchange->http->multi : NULL);
         slot->closes_on_loop = exchange->on_loop;
     }
-    bool large = exchange->is_stream || slot->had_large;
+    /* libcurl reads up to 100 times in a row. A thread can afford that with the large buffer; on
+     * the loop all others would wait, but a stream is paused long before. */
+    bool large = exchange->is_stream || (slot->had_large && !exchange->on_loop);
     if (slot->reads_large != large) {
         SET(CURLOPT_BUFFERSIZE, large ? (long)BUFFER_SIZE_LARGE : (long)BUFFER_SIZE);
         slot->reads_large = large;
@@ -323,9 +331,10 @@ int pier__transfer_begin(pier__exchange *exchange, pier_error *err)
     exchange->added = true;
     if (exchange->on_loop) {
         code = pier__http_multi_add_on_loop(exchange->http->multi, exchange);
+    } else if (curl_multi_add_handle(slot->multi, slot->easy)) {
+        code = CURLE_OUT_OF_MEMORY;
     } else {
         set_blocked_in(exchange, slot->multi);
-        code = curl_multi_add_handle(slot->multi, slot->easy) ? CURLE_OUT_OF_MEMORY : CURLE_OK;
     }
     exchange->added = exchange->added && !code;
     return code ? fail_start(code, err) : 0;

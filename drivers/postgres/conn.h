@@ -83,6 +83,7 @@ typedef struct pier__postgres_conn {
     PGresult *error;     /* the first error */
     pier__postgres_cancel *cancel;
     int64_t until;       /* the bound of cleaning up; 0: none */
+    int64_t cancel_at, cancel_pause; /* when to cancel again */
 
     /* Between requests. */
     bool resetting;     /* the answer to a ROLLBACK is still to come */

@@ -11,8 +11,13 @@
 #include <string.h>
 #include <strings.h>
 
-/* How long a request that was cancelled may take to end on the server. Then its connection goes. */
-enum { CLEAN_UP_MS = 5000 };
+enum {
+    /* How long a request that was cancelled may take to end on the server. Then its connection goes. */
+    CLEAN_UP_MS = 5000,
+    /* A cancel request that reaches the server before the statement does is lost, so it is repeated,
+     * after this time, then twice that, and so on. */
+    CANCEL_AGAIN_MS = 20
+};
 
 static void start_request(pier__db_op *op);
 
@@ -30,7 +35,7 @@ static void end_request(pier__postgres_conn *conn)
         conn->preparing = NULL;
     }
     conn->statement = NULL;
-    conn->until = 0;
+    conn->until = conn->cancel_at = 0;
     if (conn->pg) {
         pier__postgres_settle(conn);
     }
@@ -110,6 +115,19 @@ void pier__postgres_fail_broken(pier__db_op *op)
 
 /* Waiting. */
 
+/* While a cancelled request is drained: the time to cancel again, once the last one has been done,
+ * or to give up. */
+static int64_t clean_up_bound(pier__postgres_conn *conn)
+{
+    if (conn->cancel && pier__postgres_cancel_done(conn->cancel)) {
+        pier__postgres_cancel_free(conn->cancel);
+        conn->cancel = NULL;
+        conn->cancel_at = pier__now() + conn->cancel_pause;
+        conn->cancel_pause *= 2;
+    }
+    return conn->cancel ? conn->until : pier__earlier(conn->until, conn->cancel_at);
+}
+
 static void wait_for_socket(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
@@ -118,7 +136,7 @@ static void wait_for_socket(pier__db_op *op)
     wait->fd = conn->fd;
     wait->events = conn->flushing ? PIER__READABLE | PIER__WRITABLE : PIER__READABLE;
     wait->watch = &conn->base.watch;
-    wait->until = conn->until;
+    wait->until = conn->until ? clean_up_bound(conn) : 0;
 }
 
 static void wait_for_cancel(pier__db_op *op)
@@ -149,15 +167,22 @@ bool pier__postgres_sent(pier__db_op *op, int sent)
 
 /* Cancelling. */
 
+static void send_cancel(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    conn->cancel = pier__postgres_cancel_start(conn->pg, &op->op);
+    if (!conn->cancel) {
+        conn->base.dead = true;
+    }
+}
+
 void pier__postgres_stop(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     conn->dropping = true;
     conn->until = pier__now() + (int64_t)CLEAN_UP_MS * 1000000;
-    conn->cancel = pier__postgres_cancel_start(conn->pg, &op->op);
-    if (!conn->cancel) {
-        conn->base.dead = true;
-    }
+    conn->cancel_pause = (int64_t)CANCEL_AGAIN_MS * 1000000;
+    send_cancel(op);
 }
 
 static void give_up(pier__db_op *op)
@@ -190,10 +215,16 @@ static bool wind_up(pier__db_op *op, unsigned events)
     default:
         break;
     }
-    if (cancel && !conn->cancel) {
+    if (cancel && !conn->until) {
         pier__postgres_stop(op);
+    } else if (events & PIER__EXPIRED) {
+        if (conn->cancel || !conn->cancel_at || pier__now() >= conn->until) {
+            conn->base.dead = true; /* the time is up */
+        } else {
+            send_cancel(op);
+        }
     }
-    if (!cancel || conn->base.dead) {
+    if (conn->base.dead) {
         give_up(op);
         return true;
     }

@@ -121,7 +121,7 @@ static bool finish_running(pier__sqlite_conn *conn, backup_op *op)
 static bool backup_run(pier__sqlite_conn *conn, pier__sqlite_own *own)
 {
     backup_op *op = (backup_op *)own;
-    if (!ensure_running(conn, op)) {
+    if (!pier__sqlite_copy_may_read(conn) || !ensure_running(conn, op)) {
         return false;
     }
     switch (pier__sqlite_copy_step(conn, op->running->backup, &op->options)) {
@@ -225,7 +225,8 @@ static bool copy_into(pier__sqlite_conn *conn, backup_op *op)
         return pier__sqlite_refuse(conn, PIER_EIO, "the target's connection was lost");
     }
     pier__sqlite_attached_reclaim(into);
-    if (!pier__sqlite_copy_may_replace(conn, into, "the target")) {
+    if (!pier__sqlite_copy_may_replace(conn, into, "the target") ||
+        !pier__sqlite_copy_may_read(conn)) {
         return false;
     }
     /* It obeys this operation, and waits for locks as long as it may. */

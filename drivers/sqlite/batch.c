@@ -35,6 +35,7 @@ struct next_op {
     /* Guarded by its lock. */
     struct next_op *next;
     bool queued;
+    bool nomem; /* something was lost, and there was no memory to say so */
     pier_sqlite_batch *got;
 };
 
@@ -171,9 +172,10 @@ static pier__op *serve(pier_sqlite_changes *changes)
         return NULL;
     }
     waiter->got = take_batch(changes);
-    if (!waiter->got && !changes->ended) {
+    if (!waiter->got && !changes->lost && !changes->ended) {
         return NULL;
     }
+    waiter->nomem = !waiter->got && changes->lost;
     changes->first_waiter = waiter->next;
     if (!waiter->next) {
         changes->last_waiter = &changes->first_waiter;
@@ -260,8 +262,7 @@ void pier__sqlite_batch_deliver(pier__sqlite_conn *conn)
     size_t count;
     pier_sqlite_changes **list =
         list_subscribers(&((pier__sqlite_db *)conn->base.db)->registry, &count);
-    struct block *block =
-        count && !conn->changes.overflowed ? make_block(&conn->changes) : NULL;
+    struct block *block = count && !conn->changes.overflowed ? make_block(&conn->changes) : NULL;
     for (size_t i = 0; i < count; i++) {
         deliver_to(list[i], block);
         unref_changes(list[i]);
@@ -367,7 +368,8 @@ static pier_sqlite_changes *new_changes(pier_db *root, const pier_sqlite_changes
 static int check_open(pier_db *db, const pier_sqlite_changes_options *options,
                       pier_sqlite_changes_options *read, pier_error *err)
 {
-    int status = pier__options_read(read, sizeof *read, options, "PIER_SQLITE_CHANGES_OPTIONS", err);
+    int status =
+        pier__options_read(read, sizeof *read, options, "PIER_SQLITE_CHANGES_OPTIONS", err);
     if (!db) {
         return pier__error_null(err, "pier_sqlite_changes_open: the database");
     }
@@ -385,9 +387,8 @@ static int check_open(pier_db *db, const pier_sqlite_changes_options *options,
     return pier__runner_check(db->handle.runner, "pier_sqlite_changes_open: the runner", err);
 }
 
-pier_sqlite_changes *pier_sqlite_changes_open(pier_db *db,
-                                              const pier_sqlite_changes_options *options,
-                                              pier_error *err)
+pier_sqlite_changes *
+pier_sqlite_changes_open(pier_db *db, const pier_sqlite_changes_options *options, pier_error *err)
 {
     pier_sqlite_changes_options read = {.struct_size = 0};
     pier_sqlite_changes *changes = NULL;
@@ -473,6 +474,7 @@ static void next_step(pier__op *op, unsigned events)
     }
     pthread_mutex_lock(&next->changes->lock);
     bool waits = next->queued;
+    bool nomem = next->nomem;
     pier_sqlite_batch *batch = next->got;
     next->got = NULL;
     pthread_mutex_unlock(&next->changes->lock);
@@ -480,6 +482,8 @@ static void next_step(pier__op *op, unsigned events)
         op->wait.kind = PIER__WAIT_WAKE;
     } else if (batch) {
         pier__op_succeed(op, batch);
+    } else if (nomem) {
+        pier__op_fail(op, PIER_ENOMEM, "%s: out of memory", op->cls->name);
     } else {
         pier__op_fail(op, PIER_ECLOSED, "%s: no more changes come: %s is closed, or this is",
                       op->cls->name, next->changes->root->name);

@@ -221,7 +221,8 @@ static void add_mark(pier__sqlite_buffer *buffer, char *name)
 static size_t find_mark(const pier__sqlite_buffer *buffer, const char *name)
 {
     size_t at = buffer->mark_count;
-    while (at && (!name || !buffer->marks[at - 1].name || strcmp(buffer->marks[at - 1].name, name))) {
+    while (at &&
+           (!name || !buffer->marks[at - 1].name || strcmp(buffer->marks[at - 1].name, name))) {
         at--;
     }
     return at;

@@ -208,11 +208,19 @@ bool pier__sqlite_copy_fail(pier__sqlite_conn *conn, sqlite3 *to, int code, cons
         why = " (it cannot be written, or the page sizes differ, which a database in memory and "
               "one with a write-ahead log cannot change)";
     } else if (code == SQLITE_LOCKED) {
-        why = " (its transaction has written, or a statement is open)";
+        why = " (a statement is open on it)";
     }
     snprintf(message, sizeof message, "%.120s: %.120s%s", what, conn->failure.message, why);
     memcpy(conn->failure.message, message, sizeof message);
     return false;
+}
+
+bool pier__sqlite_copy_may_read(pier__sqlite_conn *conn)
+{
+    return sqlite3_txn_state(conn->sqlite, "main") != SQLITE_TXN_WRITE ||
+           pier__sqlite_refuse(conn, PIER_EBUSY,
+                               "the connection is in a transaction that has written; commit it "
+                               "first, or copy from the pool");
 }
 
 pier__sqlite_step pier__sqlite_copy_step(pier__sqlite_conn *conn, sqlite3_backup *backup,

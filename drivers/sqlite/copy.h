@@ -39,6 +39,8 @@ typedef enum pier__sqlite_step {
 } pier__sqlite_step;
 pier__sqlite_step pier__sqlite_copy_step(pier__sqlite_conn *conn, sqlite3_backup *backup,
                                          const pier_sqlite_backup_options *options);
+/* Can it be read by a copy? Not in a transaction that has written. The same. */
+bool pier__sqlite_copy_may_read(pier__sqlite_conn *conn);
 /* The failure of a copy, from its code and the handle that is written. Returns false. */
 bool pier__sqlite_copy_fail(pier__sqlite_conn *conn, sqlite3 *to, int code, const char *what);
 

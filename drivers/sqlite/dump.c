@@ -22,7 +22,8 @@ typedef enum phase {
     DEFER,
     USER_VERSION,
     APPLICATION_ID,
-    TABLES,
+    TABLES, /* all of them before any row, which may refer to a later one */
+    DATA,
     ROWS,
     SEQUENCE,
     SEQUENCE_ROWS,
@@ -185,11 +186,11 @@ static bool make_creation(pier__sqlite_conn *conn, pier__sqlite_dump *dump)
     return true;
 }
 
-static bool make_table(pier__sqlite_conn *conn, pier__sqlite_dump *dump)
+static bool begin_rows(pier__sqlite_conn *conn, pier__sqlite_dump *dump)
 {
     const char *name = (const char *)sqlite3_column_text(dump->walk->stmt, 0);
     pier__sqlite_text select = {0};
-    bool done = name ? make_creation(conn, dump) && read_columns(conn, dump, name, &select) &&
+    bool done = name ? read_columns(conn, dump, name, &select) &&
                            take(conn, &dump->rows, select.data)
                      : pier__sqlite_fail(conn, SQLITE_NOMEM, "", "");
     pier__sqlite_text_fini(&select);
@@ -290,6 +291,11 @@ static bool begin(pier__sqlite_conn *conn, pier__sqlite_dump *dump)
     return true;
 }
 
+static bool walk_tables(pier__sqlite_conn *conn, pier__sqlite_dump *dump)
+{
+    return take(conn, &dump->walk, knows_shadows() ? tables_sql : old_tables_sql);
+}
+
 static bool begin_tables(pier__sqlite_conn *conn, pier__sqlite_dump *dump)
 {
     if (!knows_shadows()) {
@@ -307,15 +313,15 @@ static bool begin_tables(pier__sqlite_conn *conn, pier__sqlite_dump *dump)
             return false;
         }
     }
-    return take(conn, &dump->walk, knows_shadows() ? tables_sql : old_tables_sql);
+    return walk_tables(conn, dump);
 }
 
-static bool next_table(pier__sqlite_conn *conn, pier__sqlite_dump *dump)
+static bool next_data(pier__sqlite_conn *conn, pier__sqlite_dump *dump)
 {
     int code = step(conn, dump->walk);
     if (code == SQLITE_ROW) {
         dump->phase = ROWS;
-        return make_table(conn, dump);
+        return begin_rows(conn, dump);
     }
     dump->phase = SEQUENCE;
     return code == SQLITE_DONE;
@@ -350,9 +356,16 @@ static bool next_creation(pier__sqlite_conn *conn, pier__sqlite_dump *dump)
     if (code == SQLITE_ROW) {
         return make_creation(conn, dump);
     }
+    if (code != SQLITE_DONE) {
+        return false;
+    }
+    if (dump->phase == TABLES) {
+        dump->phase = DATA;
+        return walk_tables(conn, dump);
+    }
     bool more = dump->phase == VIRTUALS;
     dump->phase = more ? OTHERS : COMMIT;
-    return code == SQLITE_DONE && (!more || take(conn, &dump->walk, others_sql));
+    return !more || take(conn, &dump->walk, others_sql);
 }
 
 /* Makes the next statement, or none, with the next phase. */
@@ -374,14 +387,15 @@ static bool produce(pier__sqlite_conn *conn, pier__sqlite_dump *dump)
     case APPLICATION_ID:
         dump->phase = TABLES;
         return make_number(conn, dump, "pragma main.application_id") && begin_tables(conn, dump);
-    case TABLES:
-        return next_table(conn, dump);
+    case DATA:
+        return next_data(conn, dump);
     case ROWS:
-        return next_row(conn, dump, TABLES);
+        return next_row(conn, dump, DATA);
     case SEQUENCE:
         return begin_sequence(conn, dump);
     case SEQUENCE_ROWS:
         return next_row(conn, dump, VIRTUALS);
+    case TABLES:
     case VIRTUALS:
     case OTHERS:
         return next_creation(conn, dump);

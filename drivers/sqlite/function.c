@@ -239,10 +239,9 @@ int pier_sqlite_call_return(pier_sqlite_call *call, pier_value value)
         sqlite3_result_blob64(call->context, data, value.as.p.size, SQLITE_TRANSIENT);
         return 0;
     default:
-        return pier_sqlite_call_error(call, PIER_EINVAL, "the result cannot be returned: %s",
-                                      value.type == PIER_INVALID && value.as.why
-                                          ? value.as.why
-                                          : "it has an unknown type");
+        return pier_sqlite_call_error(
+            call, PIER_EINVAL, "the result cannot be returned: %s",
+            value.type == PIER_INVALID && value.as.why ? value.as.why : "it has an unknown type");
     }
 }
 
@@ -296,10 +295,10 @@ static int create_function(pier__sqlite_conn *conn, pier__sqlite_registration *r
                                               registration->number, flags, binding, on_step,
                                               on_final, on_value, on_inverse, free_binding);
     }
-    return sqlite3_create_function_v2(
-        conn->sqlite, registration->name, registration->number, flags, binding,
-        function->scalar ? on_scalar : NULL, function->step ? on_step : NULL,
-        function->step ? on_final : NULL, free_binding);
+    return sqlite3_create_function_v2(conn->sqlite, registration->name, registration->number, flags,
+                                      binding, function->scalar ? on_scalar : NULL,
+                                      function->step ? on_step : NULL,
+                                      function->step ? on_final : NULL, free_binding);
 }
 
 static struct binding *new_binding(pier__sqlite_conn *conn, pier__sqlite_registration *registration)
@@ -427,8 +426,8 @@ pier_future *pier__sqlite_collation_op(pier_db *db, const char *name,
                                        pier_sqlite_compare_fn compare, void *user_data,
                                        pier_sqlite_destroy_fn destroy)
 {
-    pier__sqlite_registration *registration = with_name(
-        pier__sqlite_registration_new(PIER__SQLITE_COLLATION, user_data, destroy), name);
+    pier__sqlite_registration *registration =
+        with_name(pier__sqlite_registration_new(PIER__SQLITE_COLLATION, user_data, destroy), name);
     if (registration) {
         registration->removes = !compare;
         registration->fn.compare = compare;

@@ -364,7 +364,7 @@ void pier__sqlite_hooks_fini(pier__sqlite_conn *conn)
 
 /* pier__sqlite_set_x_op, for hooks that have nothing but themselves. */
 #define SET_HOOK(x, KIND)                                                                          \
-    static const pier__op_class x##_class = PIER__SQLITE_ASK_CLASS("pier_sqlite_set_" #x, "int");      \
+    static const pier__op_class x##_class = PIER__SQLITE_ASK_CLASS("pier_sqlite_set_" #x, "int");  \
     pier_future *pier__sqlite_set_##x##_op(pier_db *db, pier_sqlite_##x##_fn x, void *user_data,   \
                                            pier_sqlite_destroy_fn destroy)                         \
     {                                                                                              \

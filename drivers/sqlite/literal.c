@@ -144,8 +144,28 @@ static bool reads_as(sqlite3_stmt *check, const char *literal, double number)
     return got == number;
 }
 
-/* The shortest of these that is read back as the same number: SQLite's own reading is not always
- * correctly rounded. 9.0e+999 is read as infinity; no number is stored as NULL. */
+/* SQLite's own reading is not always correctly rounded, so the number that is written may be a
+ * neighbour which it reads as the one that is meant. */
+static void find_neighbour(char *literal, int room, double number, sqlite3_stmt *check)
+{
+    double below = number, above = number;
+    for (int i = 0; i < 32; i++) {
+        below = nextafter(below, -INFINITY);
+        above = nextafter(above, INFINITY);
+        sqlite3_snprintf(room, literal, "%!.20e", i & 1 ? below : above);
+        if (reads_as(check, literal, number)) {
+            return;
+        }
+        sqlite3_snprintf(room, literal, "%!.20e", i & 1 ? above : below);
+        if (reads_as(check, literal, number)) {
+            return;
+        }
+    }
+    sqlite3_snprintf(room, literal, "%!.20e", number);
+}
+
+/* The shortest that is read back as the same number. 9.0e+999 is read as infinity; what is not a
+ * number is stored as NULL. */
 void pier__sqlite_text_add_real(pier__sqlite_text *text, double number, sqlite3_stmt *check)
 {
     static const char *const formats[] = {"%!.15g", "%!.17g", "%!.20e", "%!.26e"};
@@ -155,11 +175,13 @@ void pier__sqlite_text_add_real(pier__sqlite_text *text, double number, sqlite3_
         pier__sqlite_text_add_string(text, number > 0 ? "9.0e+999" : "-9.0e+999");
         return;
     }
-    for (int i = 0; i < FORMATS; i++) {
+    bool found = false;
+    for (int i = 0; i < FORMATS && !found; i++) {
         sqlite3_snprintf(sizeof literal, literal, formats[i], number);
-        if (reads_as(check, literal, number)) {
-            break;
-        }
+        found = reads_as(check, literal, number);
+    }
+    if (!found) {
+        find_neighbour(literal, sizeof literal, number, check);
     }
     pier__sqlite_text_add_string(text, literal);
 }

@@ -66,12 +66,8 @@ static bool step_through(reading *script, sqlite3_stmt *stmt, const char *sql)
         return pier__sqlite_refuse(conn, PIER_ESQL,
                                    "the transaction is read-only; begin one without read_only");
     }
-    int code;
-    do {
-        code = sqlite3_step(stmt);
-    } while (code == SQLITE_ROW);
-    if (code != SQLITE_DONE) {
-        return pier__sqlite_fail(conn, code, sql, sql);
+    if (!pier__sqlite_step_through(conn, stmt, sql, sql)) {
+        return false;
     }
     if (scope->kind == PIER__DB_TX && sqlite3_get_autocommit(conn->sqlite)) {
         return pier__sqlite_refuse(conn, PIER_EINVAL,

@@ -60,11 +60,17 @@ static bool run_rows(pier__sqlite_conn *conn, pier__db_op *op)
 static void roll_back(pier__sqlite_conn *conn, bool whole)
 {
     conn->finishing = true;
+    conn->own = true; /* the authorizer is not asked */
     if (!sqlite3_get_autocommit(conn->sqlite)) {
         sqlite3_exec(conn->sqlite,
                      whole ? "rollback" : "rollback to pier_many; release pier_many", NULL, NULL,
                      NULL);
+        if (conn->changes.watching && !whole) {
+            pier__sqlite_changes_end(conn, "rollback to pier_many", true);
+            pier__sqlite_changes_end(conn, "release pier_many", true);
+        }
     }
+    conn->own = false;
 }
 
 bool pier__sqlite_execute_many(pier__sqlite_conn *conn, pier__db_op *op)

@@ -89,7 +89,7 @@ bool pier__sqlite_registry_catch_up(struct pier__sqlite_conn *conn);
 struct pier__sqlite_own;
 enum { PIER__SQLITE_OP_SIZE = sizeof(pier__db_op) + 64 }; /* registry.c makes sure that it fits */
 
-#define PIER__SQLITE_ASK_CLASS(function, type)                                                         \
+#define PIER__SQLITE_ASK_CLASS(function, type)                                                     \
     {                                                                                              \
         .name = function, .result = type, .size = PIER__SQLITE_OP_SIZE, .step = pier__db_op_step,  \
         .fini = pier__sqlite_registry_op_fini, .subject = pier__db_op_subject                      \

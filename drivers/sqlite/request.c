@@ -286,7 +286,7 @@ static bool roll_back(pier__sqlite_conn *conn, pier__db_op *op)
 /* Nothing may run in the scope of a transaction that is gone: it would commit by itself. */
 static bool check_before(pier__sqlite_conn *conn, const pier__db_op *op)
 {
-    if (op->db->kind != PIER__DB_TX || op->request == PIER__ROLLBACK ||
+    if (op->db->kind != PIER__DB_TX || op->request == PIER__ROLLBACK || op->closes ||
         op->request == PIER__CURSOR_CLOSE || !sqlite3_get_autocommit(conn->sqlite)) {
         return true;
     }
@@ -377,6 +377,12 @@ static bool is_outdated(const pier__sqlite_conn *conn, const pier__db_op *op)
     return pier__sqlite_is_reader(conn) && op->db->kind == PIER__DB_POOL &&
            !(op->cursor && op->cursor->conn) &&
            conn->generation != atomic_load(&((pier__sqlite_db *)conn->base.db)->generation);
+}
+
+static bool ends_something(const pier__db_op *op)
+{
+    return op->request == PIER__ROLLBACK || op->request == PIER__COMMIT ||
+           op->request == PIER__CURSOR_CLOSE;
 }
 
 /* What was registered meanwhile comes first; a registration may be what repairs that. */

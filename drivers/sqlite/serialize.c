@@ -68,6 +68,10 @@ static bool serialize_run(pier__sqlite_conn *conn, pier__sqlite_own *own)
                                    (long long)size, (long long)op->size_max);
     }
     unsigned char *data = sqlite3_serialize(conn->sqlite, "main", &size, 0);
+    if (!data && !size) { /* nothing has been written to it */
+        own->base.product = pier__buffer_new(0);
+        return own->base.product || pier__sqlite_refuse(conn, PIER_ENOMEM, "out of memory");
+    }
     if (!data) {
         return pier__sqlite_refuse(conn, PIER_ENOMEM, "out of memory for an image of %lld bytes",
                                    (long long)size);
@@ -118,6 +122,9 @@ static void *readable(const void *data, size_t size, unsigned *flags)
 static bool lay_over(pier__sqlite_conn *conn, sqlite3 *from, const pier__db_op *op)
 {
     unsigned flags;
+    if (!op->sql_size) {
+        return true; /* the image of an empty database, as `from` is one */
+    }
     void *data = readable(op->sql, op->sql_size, &flags);
     if (!data) {
         return pier__sqlite_refuse(conn, PIER_ENOMEM, "out of memory for an image of %zu bytes",
@@ -161,12 +168,12 @@ pier_future *pier__sqlite_deserialize_op(pier_db *db, const void *data, size_t s
     if (!own) {
         return failed;
     }
-    if (!data || size < HEADER) {
+    if (size && (!data || size < HEADER)) {
         return pier__op_refuse(&own->base.op, PIER_EINVAL,
                                "pier_sqlite_deserialize: %zu bytes are no image of a database",
                                data ? size : 0);
     }
-    own->base.sql = data;
+    own->base.sql = data ? data : "";
     own->base.sql_size = size;
     return &own->base.op;
 }

@@ -19,7 +19,8 @@
 enum { LIMITS = SQLITE_LIMIT_WORKER_THREADS + 1 };
 
 static const pier__op_class limit_class = PIER__SQLITE_ASK_CLASS("pier_sqlite_limit", "int");
-static const pier__op_class set_limit_class = PIER__SQLITE_ASK_CLASS("pier_sqlite_set_limit", "int");
+static const pier__op_class set_limit_class =
+    PIER__SQLITE_ASK_CLASS("pier_sqlite_set_limit", "int");
 
 static const char *check_limit(int id)
 {
@@ -112,8 +113,8 @@ pier_future *pier__sqlite_load_extension_op(pier_db *db, const char *path, const
                !((pier__sqlite_db *)db->root)->setup.extensions) {
         refusal = "extensions are not enabled; open the pool with ?extensions=on in its URL";
     }
-    return pier__sqlite_register_op(
-        &extension_class, db, new_named(PIER__SQLITE_EXTENSION, path, entry_point), refusal);
+    return pier__sqlite_register_op(&extension_class, db,
+                                    new_named(PIER__SQLITE_EXTENSION, path, entry_point), refusal);
 }
 
 /* ---- Attached databases ------------------------------------------------------------------- */
@@ -157,7 +158,7 @@ int pier__sqlite_attach_apply(pier__sqlite_conn *conn, pier__sqlite_registration
 
 pier_future *pier__sqlite_attach_op(pier_db *db, const char *path, const char *schema)
 {
-    const char *refusal = !path                ? "the path is NULL"
+    const char *refusal = !path                 ? "the path is NULL"
                           : !schema || !*schema ? "the name of the schema is empty"
                                                 : NULL;
     char *fixed = path ? pier__sqlite_fixed_path(path, strlen(path)) : NULL;

@@ -55,6 +55,38 @@ PIER_API int pier_future_wait_all(pier_future *const *futures, size_t count, int
                                   pier_error *err);
 
 /**
+ * Waits until one of them has ended; otherwise like pier_future_wait.
+ *
+ * @param futures     borrowed until the call returns
+ * @param count       how many; 0 is an error
+ * @param timeout_ms  milliseconds
+ * @param index       borrowed until the call returns: set to the number of one that has ended
+ * @param err         borrowed until the call returns: filled when it cannot wait, or NULL
+ * @return 1 one has ended; 0 not yet; negative: it cannot wait
+ *
+ * Threads: any; a task suspends. Mirrors: `asyncio.wait(FIRST_COMPLETED)`.
+ */
+PIER_API int pier_future_wait_any(pier_future *const *futures, size_t count, int64_t timeout_ms,
+                                  size_t *index, pier_error *err);
+
+/**
+ * Waits until all have ended, or one of them has failed, which then need not be the only one that
+ * has ended; otherwise like pier_future_wait.
+ *
+ * @param futures     borrowed until the call returns
+ * @param count       how many
+ * @param timeout_ms  milliseconds for all of them together
+ * @param index       borrowed until the call returns: set to the number of one that has failed, or
+ *                    to `count` when all have succeeded
+ * @param err         borrowed until the call returns: filled when it cannot wait, or NULL
+ * @return 1 settled so; 0 not yet; negative: it cannot wait
+ *
+ * Threads: any; a task suspends. Mirrors: `asyncio.wait(FIRST_EXCEPTION)`.
+ */
+PIER_API int pier_future_wait_first_error(pier_future *const *futures, size_t count,
+                                          int64_t timeout_ms, size_t *index, pier_error *err);
+
+/**
  * Has `cb` called on the loop thread when the operation has ended, always later, never from within
  * this call, and frees the future afterwards.
  *

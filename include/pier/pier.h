@@ -1,8 +1,10 @@
 #ifndef PIER_PIER_H
 #define PIER_PIER_H
 /* All of Pier: both faces of the databases and of HTTP, and the bridge between them. */
+#include <pier/buffer.h>
 #include <pier/db.h>
 #include <pier/error.h>
+#include <pier/executor.h>
 #include <pier/future.h>
 #include <pier/group.h>
 #include <pier/hooks.h>
@@ -12,11 +14,18 @@
 #include <pier/runner.h>
 #include <pier/scope.h>
 #include <pier/sqlite.h>
+#include <pier/sqlite_changes.h>
+#include <pier/sqlite_function.h>
+#include <pier/sqlite_hook.h>
+#include <pier/sqlite_blob.h>
+#include <pier/sqlite_copy.h>
+#include <pier/sqlite_run.h>
 #include <pier/struct.h>
 #include <pier/task.h>
 #include <pier/value.h>
 
 #if defined(PIER_AUTO)
+PIER__AUTO_DEFINE(pier_buffer, pier_buffer_free)
 PIER__AUTO_DEFINE(pier_db, pier_db_close)
 PIER__AUTO_DEFINE(pier_http, pier_http_close)
 #endif

@@ -550,6 +550,24 @@ static void test_name__is_looked_up_and_one_that_does_not_exist_reported(void **
     }
 }
 
+static void test_environment__proxy_is_ignored(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"http_proxy", "ALL_PROXY"};
+    for (int i = 0; i < 2; i++) {
+        setenv(names[i], "http://127.0.0.1:1", 1);
+    }
+    for (face_kind face = 0; face < FACES; face++) {
+        pier_error err = {0};
+        pier_response *response = request(face, "GET", "/get", NULL, &err);
+        assert_ok(response, err);
+        pier_response_free(response);
+    }
+    for (int i = 0; i < 2; i++) {
+        unsetenv(names[i]);
+    }
+}
+
 /*
  * The kept connection dies with the request, as it does when a server ends it in that moment:
  * libcurl would send again whatever it was.
@@ -634,6 +652,7 @@ int main(void)
         HTTP_TEST(test_connection__refused_is_reported),
         HTTP_TEST(test_connection__reset_is_reported),
         HTTP_TEST(test_name__is_looked_up_and_one_that_does_not_exist_reported),
+        HTTP_TEST(test_environment__proxy_is_ignored),
         HTTP_TEST(test_post__is_not_sent_twice),
         HTTP_TEST(test_get__is_sent_again_when_the_kept_connection_had_died),
     };

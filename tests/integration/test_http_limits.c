@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <uv.h>
 
 /* ---- A resolver that can be slow ---------------------------------------------------------- */
 
@@ -502,6 +503,45 @@ static void test_close__keeps_nothing_open(void **state)
     assert_true(support_wait_fds(fds, BOUND_MS));
 }
 
+/* ---- A loop of one's own ------------------------------------------------------------------ */
+
+struct visit {
+    pier_runner *runner;
+    pier_http *http;
+    int left, good;
+};
+
+static void on_visited(pier_future *future, void *user_data)
+{
+    struct visit *visit = user_data;
+    pier_response *response = pier_http_get_finish(future, NULL);
+    visit->good += response != NULL;
+    pier_response_free(response);
+    if (--visit->left > 0) {
+        pier_future_then(pier_http_get_async(visit->http, "/get", NULL), on_visited, visit);
+    } else {
+        pier_runner_stop(visit->runner, NULL, NULL);
+    }
+}
+
+static void test_own_loop__runs_requests_and_ends(void **state)
+{
+    (void)state;
+    uv_loop_t loop;
+    pier_error err = {0};
+    assert_int_equal(uv_loop_init(&loop), 0);
+    struct visit visit = {.left = 20};
+    visit.runner = pier_runner_open(PIER_RUNNER_OPTIONS(.loop = &loop), &err);
+    visit.http = pier_http_open(visit.runner, PIER_HTTP_OPTIONS(.base_url = servers.url), &err);
+    assert_ok(visit.http, err);
+    assert_null(pier_http_get(visit.http, "/get", NULL, &err));
+    assert_int_equal(err.status, PIER_EDEADLOCK);
+    pier_future_then(pier_http_get_async(visit.http, "/get", NULL), on_visited, &visit);
+    assert_int_equal(uv_run(&loop, UV_RUN_DEFAULT), 0);
+    assert_int_equal(visit.good, 20);
+    assert_int_equal(uv_loop_close(&loop), 0);
+}
+
 /* ---- Forking ------------------------------------------------------------------------------ */
 
 static int in_child(pier_stream *stream)
@@ -581,6 +621,7 @@ int main(void)
         HTTP_TEST(test_close__ends_requests_under_way),
         HTTP_TEST(test_close__of_the_runner_ends_requests_under_way),
         HTTP_TEST(test_close__keeps_nothing_open),
+        HTTP_TEST(test_own_loop__runs_requests_and_ends),
         HTTP_TEST(test_fork__child_is_refused_and_leaves_the_parent_alone),
     };
     return cmocka_run_group_tests(tests, start_servers, stop_servers);

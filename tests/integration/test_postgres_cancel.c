@@ -2,6 +2,8 @@
  * server soon after, and the pool is as good as before. */
 #include "tests/integration/postgres_fixture.h"
 
+#include <signal.h>
+
 /* Who holds something in the way of the test: a thread of its own. */
 struct holder {
     pthread_t thread;
@@ -409,6 +411,32 @@ static void test_cancel__that_comes_late_never_hits_the_next_query(void **state)
     pier_db_close(pool);
 }
 
+/* A backend that is stopped gets the cancel request before it reads the statement, and drops it. */
+static void test_cancel__that_comes_before_the_statement_is_repeated(void **state)
+{
+    (void)state;
+    needs_own_server();
+    pier_error err = {0};
+    pier_db *pool = open_pool(1);
+    int backend = backend_of(pool);
+    if (kill(backend, SIGSTOP) != 0) {
+        print_message("the server belongs to another user: skipped\n");
+        skip();
+    }
+    struct phase phase = {.run = run_sleep, .pool = pool};
+    run_phase(NULL, &phase, NULL);
+    /* How many requests were made cannot be seen; the first comes with the deadline. */
+    look_int("select pg_sleep(0.3)");
+    kill(backend, SIGCONT);
+    assert_ended_at_once(&phase);
+    int number = 0;
+    int got = pier_db_fetch_into(pool, "select 42", NULL, PIER_INTO(&number), &err);
+    assert_string_equal(err.message, "");
+    assert_int_equal(got, 1);
+    assert_int_equal(backend_of(pool), backend);
+    pier_db_close(pool);
+}
+
 static void test_cancel__of_a_future_that_has_its_result_is_harmless(void **state)
 {
     (void)state;
@@ -464,6 +492,7 @@ int main(void)
         TEST(test_cancel__of_a_scope_by_another_thread),
         TEST(test_cancel__of_futures),
         TEST(test_cancel__that_comes_late_never_hits_the_next_query),
+        TEST(test_cancel__that_comes_before_the_statement_is_repeated),
         TEST(test_cancel__of_a_future_that_has_its_result_is_harmless),
         TEST(test_deadlock__with_oneself_is_refused),
     };

@@ -226,6 +226,71 @@ static void test_connect__nonsense_in_the_url(void **state)
     assert_null(strstr(err.message, "s3cret"));
 }
 
+/* A certificate of its own; false where openssl(1) is missing. From then on the server talks TLS. */
+static bool enable_tls(void)
+{
+    char command[1024], text[64];
+    snprintf(command, sizeof command,
+             "cd '%s/data' && openssl req -new -x509 -days 2 -nodes -subj /CN=localhost -out server.crt "
+             "-keyout server.key 2>/dev/null && chmod 600 server.key && chown '%s' server.crt server.key",
+             server.directory, server.user);
+    if (system(command) != 0) {
+        return false;
+    }
+    look(text, sizeof text, "alter system set ssl = on");
+    look(text, sizeof text, "select pg_reload_conf()");
+    return await_int("select count(*) from pg_settings where name = 'ssl' and setting = 'on'", 1);
+}
+
+static int use_tls(pier_db *pool, pier_error *err)
+{
+    bool tls = false;
+    char *text = NULL;
+    pier_error e = {0};
+    EXPECT(pier_db_fetch_into(pool, "select ssl from pg_stat_ssl where pid = pg_backend_pid()", NULL,
+                              PIER_INTO(&tls), &e) == 1);
+    EXPECT(tls);
+    for (int size = 1; size < 200000; size = size * 3 + 1) {
+        EXPECT(pier_db_fetch_into(pool, "select repeat('x', $1)", PIER_ARGS(size), PIER_INTO(&text),
+                                  &e) == 1);
+        bool right = strlen(text) == (size_t)size;
+        free(text);
+        EXPECT(right);
+    }
+    pier_cursor *cursor = pier_db_cursor(pool, "select generate_series(1, 50000), repeat('x', 99)", NULL, &e);
+    int count = 0;
+    for (; pier_cursor_next(cursor); count++) {
+    }
+    EXPECT(pier_cursor_close(cursor, &e) == 0 && count == 50000);
+    pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = 100), NULL);
+    int64_t status = pier_db_execute(pool, "select pg_sleep(30)", NULL, &e);
+    pier_scope_close(scope);
+    EXPECT(status == PIER_ETIMEDOUT);
+    return 0;
+}
+
+static void test_connect__with_tls(void **state)
+{
+    (void)state;
+    needs_own_server();
+    char url[128];
+    pier_error err = {0};
+    if (!enable_tls()) {
+        print_message("openssl(1) is missing: TLS is not tested\n");
+        skip();
+    }
+    snprintf(url, sizeof url, "postgresql://postgres@localhost:%d/postgres?sslmode=require", server.port);
+    pier_db *pool = pier_db_open(runner, url, PIER_DB_OPTIONS(.pool_max = 1), &err), *usual = db;
+    assert_string_equal(err.message, "");
+    db = pool;
+    run_here(use_tls);
+    assert_true(await_running("pg_sleep", 0));
+    run_in_task(use_tls);
+    assert_true(await_running("pg_sleep", 0));
+    db = usual;
+    pier_db_close(pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -240,6 +305,7 @@ int main(void)
         TEST(test_connect__goes_on_to_the_host_that_answers),
         TEST(test_connect__too_many_connections),
         TEST(test_connect__nonsense_in_the_url),
+        TEST(test_connect__with_tls), /* last: it changes the server */
     };
     return cmocka_run_group_tests(tests, start_server, stop_server);
 }

@@ -53,9 +53,8 @@ static void count_destroyed(void *user_data)
 
 #define FUNCTION(f, name, ...)                                                                     \
     do {                                                                                           \
-        assert_int_equal(pier_sqlite_function((f)->db, name,                                       \
-                                              PIER_SQLITE_FUNCTION_OPTIONS(__VA_ARGS__),           \
-                                              &(f)->err),                                          \
+        assert_int_equal(pier_sqlite_function(                                                     \
+                             (f)->db, name, PIER_SQLITE_FUNCTION_OPTIONS(__VA_ARGS__), &(f)->err), \
                          0);                                                                       \
         assert_ok(&(f)->err);                                                                      \
     } while (0)
@@ -125,8 +124,7 @@ static void test_function__is_ended_once_when_it_is_replaced(void **state)
 {
     struct fixture *f = *state;
     atomic_int first = 0, second = 0;
-    FUNCTION(f, "half", .args = 1, .scalar = half, .user_data = &first,
-             .destroy = count_destroyed);
+    FUNCTION(f, "half", .args = 1, .scalar = half, .user_data = &first, .destroy = count_destroyed);
     FUNCTION(f, "half", .args = 1, .scalar = echo, .user_data = &second,
              .destroy = count_destroyed);
     assert_int_equal(first, 1);
@@ -211,6 +209,58 @@ static void test_function__registers_in_a_transaction_without_dooming_it(void **
     assert_int_equal(pier_db_commit(tx, &f->err), 0);
     pier_db_close(tx);
     assert_int_equal(number_of(f->db, "select id from t"), 4);
+}
+
+struct racer {
+    pthread_t thread;
+    pier_db *db;
+    atomic_bool *stop;
+    int64_t wrong;
+    pier_error err;
+};
+
+static void *call_it(void *arg)
+{
+    struct racer *racer = arg;
+    while (!atomic_load(racer->stop) && !racer->err.status) {
+        int64_t n = 0;
+        int got = pier_db_fetch_into(racer->db, "select half(8)", NULL, PIER_INTO(&n), &racer->err);
+        racer->wrong += got == 1 && n != 4 && n != 8;
+    }
+    return NULL;
+}
+
+static void test_function__is_replaced_while_others_call_it(void **state)
+{
+    struct fixture *f = *state;
+    enum { RACERS = 3, TIMES = 40 };
+    char url[700];
+    atomic_bool stop = false;
+    atomic_int ended = 0;
+    struct racer racers[RACERS] = {0};
+    snprintf(url, sizeof url, "%s?journal_mode=wal&readers=3", f->url);
+    pier_db *db = pier_db_open(f->runner, url, NULL, &f->err);
+    for (int i = 0; i < TIMES; i++) {
+        pier_sqlite_function(db, "half",
+                             PIER_SQLITE_FUNCTION_OPTIONS(.args = 1, .scalar = i % 2 ? half : echo,
+                                                          .user_data = &ended,
+                                                          .destroy = count_destroyed),
+                             &f->err);
+        assert_ok(&f->err);
+        for (int j = 0; !i && j < RACERS; j++) {
+            racers[j].db = db;
+            racers[j].stop = &stop;
+            pthread_create(&racers[j].thread, NULL, call_it, &racers[j]);
+        }
+    }
+    atomic_store(&stop, true);
+    for (int j = 0; j < RACERS; j++) {
+        pthread_join(racers[j].thread, NULL);
+        assert_ok(&racers[j].err);
+        assert_int_equal(racers[j].wrong, 0);
+    }
+    pier_db_close(db);
+    assert_int_equal(ended, TIMES);
 }
 
 /* ---- Calling back ------------------------------------------------------------------------- */
@@ -328,8 +378,8 @@ static void test_window__takes_rows_out_again(void **state)
 {
     struct fixture *f = *state;
     insert_numbers(f, 4);
-    FUNCTION(f, "total_of", .args = 1, .step = sum_step, .final = sum_value,
-             .inverse = sum_inverse, .value = sum_value);
+    FUNCTION(f, "total_of", .args = 1, .step = sum_step, .final = sum_value, .inverse = sum_inverse,
+             .value = sum_value);
     pier_result *result = pier_db_fetch(
         f->db,
         "select total_of(id) over (order by id rows between 1 preceding and current row) from t",
@@ -509,6 +559,7 @@ int main(void)
         TEST(test_function__is_ended_where_registering_fails),
         TEST(test_function__cannot_be_replaced_under_an_open_cursor),
         TEST(test_function__reaches_connections_that_are_open_and_those_to_come),
+        TEST(test_function__is_replaced_while_others_call_it),
         TEST(test_function__is_ended_when_the_pool_is_closed),
         TEST(test_function__registers_in_a_transaction_without_dooming_it),
         TEST(test_function__that_calls_its_connection_is_refused),

@@ -257,10 +257,9 @@ static int on_authorize(void *user_data, const pier_sqlite_action *action)
 {
     struct rule *rule = user_data;
     rule->asked++;
-    bool right =
-        action->code == rule->code &&
-        (!rule->first || (action->first && !strcmp(action->first, rule->first))) &&
-        (!rule->second || (action->second && !strcmp(action->second, rule->second)));
+    bool right = action->code == rule->code &&
+                 (!rule->first || (action->first && !strcmp(action->first, rule->first))) &&
+                 (!rule->second || (action->second && !strcmp(action->second, rule->second)));
     return right ? rule->verdict : PIER_SQLITE_ALLOW;
 }
 

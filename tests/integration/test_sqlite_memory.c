@@ -46,9 +46,9 @@ static int64_t work_with_readers(struct fixture *f, pier_error *err)
     char url[700];
     snprintf(url, sizeof url, "%s?preset=service&readers=2", f->url);
     pier_db *db = pier_db_open(f->runner, url, NULL, err);
-    int64_t rows = pier_db_execute(
-        db, "with a(x) as (values ($1), ($2)) insert into t(name) select x from a",
-        PIER_ARGS("a", "b"), err);
+    int64_t rows =
+        pier_db_execute(db, "with a(x) as (values ($1), ($2)) insert into t(name) select x from a",
+                        PIER_ARGS("a", "b"), err);
     pier_db *tx = pier_db_begin(db, PIER_TX_OPTIONS(.read_only = true), err);
     pier_result *result = pier_db_fetch(tx, "select count(*) from t", NULL, err);
     rows = result ? rows : -1;

@@ -125,7 +125,7 @@ static void test_transaction__stops_trying_at_the_deadline(void **state)
     struct fixture *f = *state;
     pier_db *db = open_with(f, "journal_mode=wal");
     struct rival rival = {.db = f->db, .writes = 1000000};
-    pier_scope *scope = pier_scope_open(f->runner, PIER_SCOPE_OPTIONS(.timeout_ms = 100), &f->err);
+    pier_scope *scope = pier_scope_open(f->runner, PIER_SCOPE_OPTIONS(.timeout_ms = 300), &f->err);
     int status =
         pier_db_transaction(db, PIER_TX_OPTIONS(.lock = PIER_TX_DEFERRED, .attempts = 1000000),
                             read_then_write, &rival, &f->err);

@@ -22,6 +22,8 @@ bool slt_is_lost(const struct slt_run *run, const pier_error *err)
     case PIER_EDEADLOCK:
     case PIER_EFORKED:
         return true;
+    case PIER_EIO:
+        return run->session.schema[0]; /* a socket's; SQLite has it for files, of ATTACH too */
     default:
         return pier_scope_status(run->scope) < 0;
     }

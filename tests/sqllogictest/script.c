@@ -113,6 +113,9 @@ malformed(struct slt_record *record, unsigned long line, const char *format, ...
     va_start(arguments, format);
     vsnprintf(record->problem, sizeof record->problem, format, arguments);
     va_end(arguments);
+    for (char *c = record->problem; *c; c++) {
+        *c = (unsigned char)*c < ' ' || *c == 0x7f ? '?' : *c; /* nothing a terminal would obey */
+    }
     record->kind = SLT_MALFORMED;
     record->line = line;
     return false;

@@ -104,14 +104,11 @@ class Sqlite:
     def run(self, sql):
         before = self.db.total_changes
         try:
-            rows = [tuple(map(self.text, row)) for row in self.db.execute(sql).fetchall()]
-        except sqlite3.Warning:  # more than one statement
-            try:
+            if ";\n" in sql:
                 self.db.executescript(sql)
                 return None, [], 0
-            except sqlite3.Error as error:
-                return (isinstance(error, sqlite3.IntegrityError), str(error)), [], 0
-        except sqlite3.Error as error:
+            rows = [tuple(map(self.text, row)) for row in self.db.execute(sql).fetchall()]
+        except (sqlite3.Error, sqlite3.Warning) as error:
             return (isinstance(error, sqlite3.IntegrityError), str(error)), [], 0
         changed = self.db.execute("select changes()").fetchone()[0] if self.db.total_changes != before else 0
         return None, rows, changed
@@ -136,7 +133,8 @@ class Postgres:
         schema = f"verify_{os.getpid()}"
         script = [f"\\pset null '{NULL}'", f"create schema {schema};", f"set search_path to {schema};", "\\echo #start"]
         for number, record in enumerate(records):
-            script += ["\n".join(record.sql), ";", f"\\echo #end {number} :ERROR :SQLSTATE :ROW_COUNT :LAST_ERROR_MESSAGE",
+            end = "" if record.sql[-1].endswith(";") else ";"
+            script += ["\n".join(record.sql), end, f"\\echo #end {number} :ERROR :SQLSTATE :ROW_COUNT :LAST_ERROR_MESSAGE",
                        "\\echo #rest"]
         script += ["rollback;", f"drop schema {schema} cascade;"]
         run = subprocess.run(["psql", "-X", "-q", "-A", "-t", "-F", FIELD, "-R", ROW, self.url], text=True, check=False,
@@ -167,13 +165,14 @@ def hashed(values):
 
 
 def matches(record, values):
-    expected = record.expected
+    expected, order = record.expected, record.head[2:3]
     if len(expected) == 1 and " values hashing to " in expected[0]:
-        return expected == hashed(values)
+        return expected[0].lower() == hashed(values)[0]
     if len(expected) != len(values) and len(record.head[1]) > 1:
-        split = [line.split("\t") if "\t" in line else line.split() for line in expected]
-        return [value for row in split for value in row] == values
-    return expected == values
+        rows = [line.split("\t") if "\t" in line else line.split() for line in expected]
+        rows = sorted(rows) if order == ["rowsort"] else rows
+        expected = [value for row in rows for value in row]
+    return (sorted(expected) if order == ["valuesort"] else expected) == values
 
 
 def problem_of(record, result):
@@ -230,7 +229,8 @@ def check(path, databases, filling):
     with open(path, encoding="utf-8") as file:
         lines = file.read().split("\n")
     records = parse(lines)
-    records = [record for record in records if record.head[0] in ("statement", "query")]
+    halts = [i for i, record in enumerate(records) if record.head[0] == "halt" and not record.conditions]
+    records = [record for record in records[:min(halts, default=None)] if record.head[0] in ("statement", "query")]
     results, problems = {}, []
     for name, open_database in databases.items():
         mine = [record for record in records if record.runs_on(name)]

@@ -205,16 +205,16 @@ static void test_members__may_start_others(void **state)
 static void test_close__ends_members_when_its_scope_ends(void **state)
 {
     (void)state;
-    atomic_int ended = 0;
+    struct counts counts = {0};
     pier_error err = {0};
     pier_group *group = open_group(false, 0);
-    pier_group_start(group, sleep_long, &ended);
-    pier_future *outside = pier_task_start(runner, sleep_long, &ended);
-    pier_group_add(group, outside, NULL);
+    pier_group_start(group, count_and_sleep, &counts);
+    pier_group_add(group, pier_task_start(runner, count_and_sleep, &counts), NULL);
+    assert_int_equal(pier_task_run(runner, give_arg, NULL, NULL), 0); /* both have begun */
     pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = 20), NULL);
     assert_int_equal(pier_group_close(group, &err), PIER_ETIMEDOUT);
     pier_scope_close(scope);
-    assert_int_equal(ended, 2);
+    assert_int_equal(counts.ended, 2);
 }
 
 static void test_members__obey_the_scope_that_the_group_was_opened_in(void **state)
@@ -248,11 +248,21 @@ static void test_group__works_in_a_task(void **state)
     assert_int_equal(pier_task_run(runner, use_group, NULL, NULL), 55);
 }
 
+struct counts {
+    atomic_int began, ended;
+};
+
+static int count_and_sleep(pier_task *self, void *arg, pier_error *err)
+{
+    struct counts *counts = arg;
+    atomic_fetch_add(&counts->began, 1);
+    return sleep_long(self, &counts->ended, err);
+}
+
 static int close_long_group(pier_task *self, void *arg, pier_error *err)
 {
     pier_group *group = pier_group_open(pier_task_runner(self), NULL, err);
-    pier_group_start(group, sleep_long, arg);
-    pier_task_sleep(self, 1, err);
+    pier_group_start(group, count_and_sleep, arg);
     return pier_group_close(group, err);
 }
 
@@ -260,12 +270,12 @@ static void test_close__in_a_task_that_is_cancelled_ends_the_members_first(void 
 {
     (void)state;
     for (int i = 0; i < 20; i++) {
-        atomic_int ended = 0;
-        pier_future *future = pier_task_start(runner, close_long_group, &ended);
-        assert_int_equal(pier_future_wait(future, 5, NULL), 0);
+        struct counts counts = {0};
+        pier_future *future = pier_task_start(runner, close_long_group, &counts);
+        assert_true(unit_await(&counts.began));
         pier_future_cancel(future);
         assert_int_equal(pier_task_finish(future, NULL), PIER_ECANCELLED);
-        assert_int_equal(ended, 1);
+        assert_int_equal(counts.ended, 1);
     }
 }
 

@@ -75,6 +75,16 @@ static void test_redirect__keeps_the_user_within_the_origin(void **state)
     pier__url_fini(&url);
 }
 
+static void test_redirect__bears_spaces(void **state)
+{
+    (void)state;
+    pier__url url;
+    bool other;
+    assert_int_equal(follow("http://h/a", "/b c?d e", &url, &other), 0);
+    assert_string_equal(url.text, "http://h/b%20c?d%20e");
+    pier__url_fini(&url);
+}
+
 static void test_redirect__drops_the_user_on_the_way_to_another_origin(void **state)
 {
     (void)state;
@@ -97,7 +107,7 @@ static void test_redirect__refuses_to_leave_https_and_odd_places(void **state)
     pier__url url;
     bool other;
     static const char *const refused[] = {"http://h/c", "ftp://h/", "file:///etc/passwd",
-                                          "https://h/a b", "https:///"};
+                                          "https://h/a\tb", "https:///"};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         assert_int_equal(follow("https://h/a", refused[i], &url, &other), PIER_EPROTOCOL);
         assert_string_equal(url.text, "https://h/a");
@@ -112,6 +122,7 @@ int main(void)
         cmocka_unit_test(test_redirect__turns_methods_into_get_as_browsers_do),
         cmocka_unit_test(test_redirect__knows_what_must_not_leave_the_origin),
         cmocka_unit_test(test_redirect__keeps_the_user_within_the_origin),
+        cmocka_unit_test(test_redirect__bears_spaces),
         cmocka_unit_test(test_redirect__drops_the_user_on_the_way_to_another_origin),
         cmocka_unit_test(test_redirect__refuses_to_leave_https_and_odd_places),
     };

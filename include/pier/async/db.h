@@ -463,12 +463,13 @@ PIER_API int pier_statement_columns(const pier_statement *statement);
 PIER_API const char *pier_statement_column_name(const pier_statement *statement, int column);
 
 /**
- * Gives the type that a column was declared with: "integer".
+ * Gives the type that a column was declared with; SQLite writes those that it knows in capitals:
+ * "INTEGER", "varchar(20)".
  *
  * @param statement  borrowed until the type is no longer used
  * @param column     from 0
- * @return borrowed until the statement is closed: as it was written; NULL for an expression, for a
- *         column without a type, and where there is no such column
+ * @return borrowed until the statement is closed; NULL for an expression, for a column without a
+ *         type, and where there is no such column
  *
  * Threads: any. Mirrors: `sqlite3_column_decltype`.
  */

@@ -4,7 +4,12 @@
  * What only SQLite has. All of it takes a `pier_db` of a SQLite database and fails with PIER_EINVAL
  * on another. The blocking functions are in pier/sqlite.h.
  */
-#include <pier/async/db.h>
+#include <pier/async/sqlite_blob.h>
+#include <pier/async/sqlite_changes.h>
+#include <pier/async/sqlite_copy.h>
+#include <pier/async/sqlite_function.h>
+#include <pier/async/sqlite_hook.h>
+#include <pier/async/sqlite_run.h>
 
 #ifdef __cplusplus
 extern "C" {

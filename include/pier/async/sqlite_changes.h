@@ -51,9 +51,8 @@ typedef struct pier_sqlite_changes_options {
  * Errors: PIER_EINVAL (not SQLite, the options), PIER_ECLOSED, PIER_ENOMEM.
  * Threads: any, also on the loop thread.
  */
-PIER_API pier_sqlite_changes *pier_sqlite_changes_open(pier_db *db,
-                                                       const pier_sqlite_changes_options *options,
-                                                       pier_error *err);
+PIER_API pier_sqlite_changes *
+pier_sqlite_changes_open(pier_db *db, const pier_sqlite_changes_options *options, pier_error *err);
 
 /**
  * Takes the next batch, waiting for one. Where changes were dropped and no batch came behind them,

@@ -1,0 +1,187 @@
+/* What a statement did: rows changed, row ids; and getters that read text as what it says. */
+#include "tests/integration/sqlite_fixture.h"
+
+static pier_result *fetch(struct fixture *f, const char *sql)
+{
+    pier_result *result = pier_db_fetch(f->db, sql, NULL, &f->err);
+    assert_ok(&f->err);
+    return result;
+}
+
+static void assert_did(struct fixture *f, const char *sql, int64_t changes, int64_t last_id)
+{
+    pier_result *result = fetch(f, sql);
+    assert_int_equal(pier_result_changes(result), changes);
+    assert_int_equal(pier_result_last_id(result), last_id);
+    pier_result_free(result);
+}
+
+static void test_result__says_what_its_statement_did(void **state)
+{
+    assert_did(*state, "insert into t(id, name) values (5, 'a'), (9, 'b') returning id", 2, 9);
+    assert_did(*state, "update t set name = 'c' returning id", 2, 0);
+    assert_did(*state, "with x(id) as (select 20) insert into t(id) select id from x", 1, 20);
+    assert_did(*state, "delete from t where id = 5", 1, 0);
+    assert_did(*state, "select count(*) from t", 0, 0);
+    assert_did(*state, "create table u(x)", 0, 0);
+    assert_did(*state, "insert or ignore into t(id) values (9)", 0, 0);
+    assert_int_equal(pier_result_changes(NULL), 0);
+    assert_int_equal(pier_result_last_id(NULL), 0);
+}
+
+static void test_result__does_not_count_what_triggers_change(void **state)
+{
+    struct fixture *f = *state;
+    execute(f->db, "create table u(x)", NULL);
+    execute(f->db,
+            "create trigger r after insert on t begin "
+            "insert into u values (1); insert into u values (2); end",
+            NULL);
+    assert_did(f, "insert into t(id) values (70)", 1, 70);
+    assert_int_equal(number_of(f->db, "select count(*) from u"), 2);
+}
+
+static void test_result__of_a_cursor_says_nothing(void **state)
+{
+    struct fixture *f = *state;
+    pier_cursor *cursor =
+        pier_db_cursor(f->db, "insert into t(id) values (3) returning id", NULL, &f->err);
+    pier_result *block = pier_cursor_block(cursor, &f->err);
+    assert_int_equal(pier_result_count(block), 1);
+    assert_int_equal(pier_result_changes(block), 0);
+    assert_int_equal(pier_result_last_id(block), 0);
+    pier_result_free(block);
+    assert_int_equal(pier_cursor_close(cursor, &f->err), 0);
+}
+
+static void test_insert__gives_the_row_id(void **state)
+{
+    struct fixture *f = *state;
+    const char *sql = "insert into t(name) values ($1)";
+    assert_int_equal(pier_db_insert(f->db, sql, PIER_ARGS("a"), &f->err), 1);
+    assert_int_equal(pier_db_insert(f->db, sql, PIER_ARGS("b"), &f->err), 2);
+    pier_future *future = pier_db_insert_async(f->db, sql, PIER_ARGS("c"));
+    assert_int_equal(pier_db_insert_finish(future, &f->err), 3);
+    assert_int_equal(pier_db_insert(f->db, "update t set name = 'd'", NULL, &f->err), 0);
+    assert_int_equal(
+        pier_db_insert(f->db, "insert or ignore into t(id) values (1)", NULL, &f->err), 0);
+    assert_ok(&f->err);
+}
+
+static void test_insert__tells_a_negative_row_id_from_a_failure(void **state)
+{
+    struct fixture *f = *state;
+    const char *sql = "insert into t(id) values (-12)";
+    assert_int_equal(pier_db_insert(f->db, sql, NULL, &f->err), -12);
+    assert_ok(&f->err);
+    assert_int_equal(pier_db_insert(f->db, sql, NULL, &f->err), PIER_ECONSTRAINT);
+    assert_error(&f->err, PIER_ECONSTRAINT, "t.id");
+}
+
+/* ---- Getters ------------------------------------------------------------------------------ */
+
+static void test_as__reads_text_as_what_it_says(void **state)
+{
+    struct fixture *f = *state;
+    pier_result *result = fetch(f, "select '7', '-9223372036854775808', '7.00', '+5', '-1.5', "
+                                   "'1e3', 'True', 'OFF', 'y', '0'");
+    const pier_row *row = pier_result_row(result, 0);
+    assert_int_equal(pier_row_as_int64(row, 0), 7);
+    assert_true(pier_row_as_int64(row, 1) == INT64_MIN);
+    assert_int_equal(pier_row_as_int64(row, 2), 7);
+    assert_int_equal(pier_row_as_int64(row, 3), 5);
+    assert_true(pier_row_as_double(row, 4) == -1.5);
+    assert_true(pier_row_as_double(row, 5) == 1000);
+    assert_true(pier_row_as_bool(row, 6));
+    assert_false(pier_row_as_bool(row, 7));
+    assert_true(pier_row_as_bool(row, 8));
+    assert_false(pier_row_as_bool(row, 9));
+    assert_int_equal(pier_result_check(result, &f->err), 0);
+    pier_result_free(result);
+}
+
+static void test_as__reads_numbers_as_the_strict_getters_do(void **state)
+{
+    struct fixture *f = *state;
+    pier_result *result = fetch(f, "select 7, 2.5, 3.0");
+    const pier_row *row = pier_result_row(result, 0);
+    assert_int_equal(pier_row_as_int64(row, 0), 7);
+    assert_true(pier_row_as_double(row, 1) == 2.5);
+    assert_int_equal(pier_row_as_int64(row, 2), 3);
+    assert_true(pier_row_as_bool(row, 1));
+    assert_int_equal(pier_result_check(result, &f->err), 0);
+    assert_int_equal(pier_row_as_int64(row, 1), 0);
+    assert_int_equal(pier_result_check(result, &f->err), PIER_ERANGE);
+    pier_result_free(result);
+}
+
+enum getter { AS_INT64, AS_DOUBLE, AS_BOOL };
+
+static void assert_unreadable(struct fixture *f, const char *sql, enum getter getter, int status)
+{
+    memset(&f->err, 0, sizeof f->err);
+    pier_result *result = fetch(f, sql);
+    const pier_row *row = pier_result_row(result, 0);
+    if (getter == AS_INT64) {
+        assert_int_equal(pier_row_as_int64(row, 0), 0);
+    } else if (getter == AS_DOUBLE) {
+        assert_true(pier_row_as_double(row, 0) == 0);
+    } else {
+        assert_false(pier_row_as_bool(row, 0));
+    }
+    assert_int_equal(pier_result_check(result, &f->err), status);
+    pier_result_free(result);
+}
+
+static void test_as__refuses_text_that_is_not_all_of_it_a_value(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const no_integers[] = {"select ''",    "select '7x'",   "select ' 7'",
+                                              "select '7 '",  "select '7.5'",  "select '0x10'",
+                                              "select '1e3'", "select 'seven'", "select null",
+                                              "select x'37'", "select '7' || char(0) || '8'"};
+    for (size_t i = 0; i < sizeof no_integers / sizeof *no_integers; i++) {
+        assert_unreadable(f, no_integers[i], AS_INT64, PIER_ETYPE);
+    }
+    static const char *const no_numbers[] = {"select ''",    "select '1.5x'", "select 'nan'",
+                                             "select 'inf'", "select '0x1p3'", "select '1e'",
+                                             "select '.'",   "select null"};
+    for (size_t i = 0; i < sizeof no_numbers / sizeof *no_numbers; i++) {
+        assert_unreadable(f, no_numbers[i], AS_DOUBLE, PIER_ETYPE);
+    }
+    assert_unreadable(f, "select '2'", AS_BOOL, PIER_ETYPE);
+    assert_unreadable(f, "select ''", AS_BOOL, PIER_ETYPE);
+    assert_unreadable(f, "select null", AS_BOOL, PIER_ETYPE);
+}
+
+static void test_as__refuses_what_is_out_of_range(void **state)
+{
+    assert_unreadable(*state, "select '9223372036854775808'", AS_INT64, PIER_ERANGE);
+    assert_unreadable(*state, "select '1e400'", AS_DOUBLE, PIER_ERANGE);
+}
+
+static void test_strict__getters_do_not_parse_text(void **state)
+{
+    struct fixture *f = *state;
+    pier_result *result = fetch(f, "select '7'");
+    assert_int_equal(pier_row_int64(pier_result_row(result, 0), 0), 0);
+    assert_int_equal(pier_result_check(result, &f->err), PIER_ETYPE);
+    pier_result_free(result);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_result__says_what_its_statement_did),
+        TEST(test_result__does_not_count_what_triggers_change),
+        TEST(test_result__of_a_cursor_says_nothing),
+        TEST(test_insert__gives_the_row_id),
+        TEST(test_insert__tells_a_negative_row_id_from_a_failure),
+        TEST(test_as__reads_text_as_what_it_says),
+        TEST(test_as__reads_numbers_as_the_strict_getters_do),
+        TEST(test_as__refuses_text_that_is_not_all_of_it_a_value),
+        TEST(test_as__refuses_what_is_out_of_range),
+        TEST(test_strict__getters_do_not_parse_text),
+    };
+    return cmocka_run_group_tests(tests, group_set_up, NULL);
+}
