@@ -248,16 +248,20 @@ int pier__db_check_can(const pier_db *db, unsigned what, const char *function, p
                           refusals[i].says);
 }
 
-static int check_value(const pier_value *value, const char *function, size_t index,
-                       const char *name, pier_error *err)
+/* Unsigned, so that one comparison finds what is below and above. */
+static inline bool is_bindable(const pier_value *value)
 {
-    if (value->type >= PIER_NULL && value->type < PIER_INVALID) {
-        return 0;
-    }
+    return (unsigned)value->type < PIER_INVALID;
+}
+
+static int refuse_value(const pier_args *args, size_t index, const char *function, pier_error *err)
+{
+    const pier_value *value = &args->values[index];
     const char *why = value->type == PIER_INVALID ? value->as.why : "of no known type";
-    return name ? pier_error_set(err, PIER_EINVAL, "%s: argument \"%s\" is %s", function, name, why)
-                : pier_error_set(err, PIER_EINVAL, "%s: argument $%zu is %s", function, index + 1,
-                                 why);
+    return args->names ? pier_error_set(err, PIER_EINVAL, "%s: argument \"%s\" is %s", function,
+                                        args->names[index], why)
+                       : pier_error_set(err, PIER_EINVAL, "%s: argument $%zu is %s", function,
+                                        index + 1, why);
 }
 
 static int check_names(const pier_db *db, const char *function, const pier_args *args,
@@ -281,12 +285,15 @@ int pier__db_check_args(const pier_db *db, const char *function, const char *sql
     if (!args) {
         return 0;
     }
-    int status = args->names ? check_names(db, function, args, err) : 0;
-    for (size_t i = 0; i < args->count && status == 0; i++) {
-        status = check_value(&args->values[i], function, i, args->names ? args->names[i] : NULL,
-                             err);
+    if (args->names && check_names(db, function, args, err) < 0) {
+        return err->status;
     }
-    return status;
+    for (size_t i = 0; i < args->count; i++) {
+        if (!is_bindable(&args->values[i])) {
+            return refuse_value(args, i, function, err);
+        }
+    }
+    return 0;
 }
 
 pier_future *pier__db_op_refuse(pier__db_op *op, const pier_error *err)

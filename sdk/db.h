@@ -205,7 +205,7 @@ struct pier__db_op {
     pier_args *own_args;
     pier_args *own_rows;
     struct pier__rows *sending; /* the block of a writer's that it writes now */
-    char sql_buffer[64]; /* of a request made here */
+    char sql_buffer[64];        /* of a request made here */
     pier__post rehome;
 };
 

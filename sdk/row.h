@@ -27,8 +27,8 @@ struct pier_result {
     size_t count;
     int columns;
     int64_t changes, last_id; /* of the statement, set when it has ended; 0 in a cursor's blocks */
-    pier_row *rows; /* count of them; made by pier__result_init */
-    pier_row only;  /* the array of a block of one row */
+    pier_row *rows;           /* count of them; made by pier__result_init */
+    pier_row only;            /* the array of a block of one row */
     /* Written by getters, from any thread. */
     _Atomic(pier_error *) failure;           /* the first */
     _Atomic(struct pier__scratch *) scratch; /* numbers written out as text */

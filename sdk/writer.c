@@ -257,8 +257,7 @@ static int fail_row(pier_writer *writer, const pier_error *why)
 static int send_block(pier_writer *writer)
 {
     pier_error err = {0};
-    int status =
-        pier__op_take_int(pier__op_run(pier__writer_flush_op(writer), &err), "int", &err);
+    int status = pier__op_take_int(pier__op_run(pier__writer_flush_op(writer), &err), "int", &err);
     if (status < 0) {
         fail(writer, &err); /* also where the operation was refused */
     }

@@ -112,8 +112,7 @@ static bool finish_running(pier__sqlite_conn *conn, backup_op *op)
     op->own.base.count = sqlite3_backup_pagecount(copy->backup);
     int code = sqlite3_backup_finish(copy->backup);
     copy->backup = NULL;
-    bool done =
-        code == SQLITE_OK || pier__sqlite_copy_fail(conn, copy->to, code, op->target.path);
+    bool done = code == SQLITE_OK || pier__sqlite_copy_fail(conn, copy->to, code, op->target.path);
     pier__sqlite_detach(conn, &copy->base);
     return done && pier__sqlite_target_publish(conn, &op->target);
 }
@@ -204,8 +203,8 @@ static bool vacuum(pier__sqlite_conn *conn, const char *path)
 static bool vacuum_run(pier__sqlite_conn *conn, pier__sqlite_own *own)
 {
     backup_op *op = (backup_op *)own;
-    return pier__sqlite_target_check(conn, &op->target) &&
-           vacuum(conn, op->target.temporary) && pier__sqlite_target_publish(conn, &op->target);
+    return pier__sqlite_target_check(conn, &op->target) && vacuum(conn, op->target.temporary) &&
+           pier__sqlite_target_publish(conn, &op->target);
 }
 
 pier_future *pier__sqlite_vacuum_into_op(pier_db *db, const char *path)
@@ -231,8 +230,8 @@ static bool copy_into(pier__sqlite_conn *conn, backup_op *op)
     }
     /* It obeys this operation, and waits for locks as long as it may. */
     pier__sqlite_work_begin(into, conn->current);
-    bool done = pier__sqlite_copy_all(conn, into->sqlite, conn->sqlite, &op->options,
-                                      &op->own.base.count);
+    bool done =
+        pier__sqlite_copy_all(conn, into->sqlite, conn->sqlite, &op->options, &op->own.base.count);
     pier__sqlite_work_end(into);
     return done;
 }

@@ -262,7 +262,9 @@ void pier__sqlite_batch_deliver(pier__sqlite_conn *conn)
     size_t count;
     pier_sqlite_changes **list =
         list_subscribers(&((pier__sqlite_db *)conn->base.db)->registry, &count);
-    struct block *block = count && !conn->changes.overflowed ? make_block(&conn->changes) : NULL;
+    struct block *block = count && !conn->changes.overflowed && !conn->changes.blind
+                              ? make_block(&conn->changes)
+                              : NULL;
     for (size_t i = 0; i < count; i++) {
         deliver_to(list[i], block);
         unref_changes(list[i]);

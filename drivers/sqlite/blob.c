@@ -247,8 +247,8 @@ static bool read_run(pier__sqlite_conn *conn, pier__sqlite_own *own)
         return pier__sqlite_refuse(conn, PIER_ENOMEM, "out of memory for %zu bytes", size);
     }
     /* Nothing is read at the end, where an expired handle is found out all the same. */
-    int code = sqlite3_blob_read(blob->io->blob, (void *)piece->data, (int)size,
-                                 size ? (int)offset : 0);
+    int code =
+        sqlite3_blob_read(blob->io->blob, (void *)piece->data, (int)size, size ? (int)offset : 0);
     if (code != SQLITE_OK) {
         pier_buffer_free(piece);
         return fail_io(conn, code);
@@ -277,8 +277,8 @@ static bool write_run(pier__sqlite_conn *conn, pier__sqlite_own *own)
                                    "cannot grow",
                                    own->base.sql_size, (long long)op->offset, (long long)size);
     }
-    int code = sqlite3_blob_write(blob->io->blob, own->base.sql, (int)own->base.sql_size,
-                                  (int)op->offset);
+    int code =
+        sqlite3_blob_write(blob->io->blob, own->base.sql, (int)own->base.sql_size, (int)op->offset);
     return code == SQLITE_OK || fail_io(conn, code);
 }
 
@@ -327,9 +327,8 @@ static const pier__op_class read_class =
 static const pier__op_class block_class =
     PIER__SQLITE_CLASS("pier_sqlite_blob_block", "pier_buffer *", sizeof(blob_op),
                        .drop = drop_bytes, .fini = read_fini);
-static const pier__op_class write_class =
-    PIER__SQLITE_CLASS("pier_sqlite_blob_write_at", "int", sizeof(blob_op),
-                       .own = pier__db_op_own, .fini = blob_fini);
+static const pier__op_class write_class = PIER__SQLITE_CLASS(
+    "pier_sqlite_blob_write_at", "int", sizeof(blob_op), .own = pier__db_op_own, .fini = blob_fini);
 static const pier__op_class reopen_class =
     PIER__SQLITE_CLASS("pier_sqlite_blob_reopen", "int", sizeof(blob_op), .fini = blob_fini);
 
@@ -374,8 +373,8 @@ pier_future *pier__sqlite_blob_block_op(pier_sqlite_blob *blob)
     return &op->own.base.op;
 }
 
-pier_future *pier__sqlite_blob_write_at_op(pier_sqlite_blob *blob, int64_t offset,
-                                           const void *data, size_t size)
+pier_future *pier__sqlite_blob_write_at_op(pier_sqlite_blob *blob, int64_t offset, const void *data,
+                                           size_t size)
 {
     pier__op *failed = NULL;
     blob_op *op = new_op(&write_class, blob, write_run, &failed);
@@ -383,8 +382,7 @@ pier_future *pier__sqlite_blob_write_at_op(pier_sqlite_blob *blob, int64_t offse
         return failed;
     }
     if (offset < 0 || (!data && size) || size > INT_MAX) {
-        return pier__op_refuse(&op->own.base.op, PIER_EINVAL,
-                               "pier_sqlite_blob_write_at: %s",
+        return pier__op_refuse(&op->own.base.op, PIER_EINVAL, "pier_sqlite_blob_write_at: %s",
                                offset < 0 ? "the offset is negative"
                                : data     ? "it is too much at once"
                                           : "the data is NULL");

@@ -28,7 +28,7 @@ static void clear(pier__sqlite_buffer *buffer)
         pier__free(buffer->names[--buffer->name_count]);
     }
     buffer->count = 0;
-    buffer->overflowed = buffer->committing = false;
+    buffer->overflowed = buffer->blind = buffer->committing = false;
     buffer->statement.count = 0;
     buffer->statement.overflowed = false;
 }
@@ -201,20 +201,15 @@ static void add_mark(pier__sqlite_buffer *buffer, char *name)
         size_t room = buffer->mark_room ? 2 * buffer->mark_room : 8;
         pier__sqlite_mark *marks = pier__realloc(buffer->marks, room * sizeof *marks);
         if (!marks) {
-            /* Going back to it would drop too much, so nothing is told of this transaction. */
-            buffer->overflowed = true;
-            for (size_t i = 0; i < buffer->mark_count; i++) {
-                buffer->marks[i].overflowed = true;
-            }
+            buffer->blind = true;
             pier__free(name);
             return;
         }
         buffer->marks = marks;
         buffer->mark_room = room;
     }
-    buffer->marks[buffer->mark_count++] = (pier__sqlite_mark){
-        .name = name, .count = buffer->count, .overflowed = buffer->overflowed || !name};
-    buffer->overflowed = buffer->overflowed || !name;
+    buffer->marks[buffer->mark_count++] =
+        (pier__sqlite_mark){.name = name, .count = buffer->count, .overflowed = buffer->overflowed};
 }
 
 /* The innermost of that name, from 1; 0: it is not known. */
@@ -235,6 +230,7 @@ static void follow_savepoint(pier__sqlite_buffer *buffer, const char *sql)
         return;
     }
     char *name = read_name(sql);
+    buffer->blind = buffer->blind || !name;
     if (what == SAVEPOINT) {
         add_mark(buffer, name);
         return;
@@ -281,7 +277,7 @@ void pier__sqlite_changes_settle(pier__sqlite_conn *conn)
     if (!sqlite3_get_autocommit(conn->sqlite)) {
         buffer->committing = false; /* the commit has failed, and may be tried again */
     } else if (buffer->committing) {
-        if (buffer->count || buffer->overflowed) {
+        if (buffer->count || buffer->overflowed || buffer->blind) {
             pier__sqlite_batch_deliver(conn);
         }
         clear(buffer);

@@ -24,6 +24,7 @@ typedef struct pier__sqlite_buffer {
     bool watching;   /* there are subscribers */
     bool committing; /* SQLite is about to commit, or has */
     bool overflowed; /* there were more changes than fit */
+    bool blind;      /* no memory for a savepoint: what is kept of the transaction is unknown */
     size_t max;
     pier__sqlite_change *changes;
     size_t count, room;

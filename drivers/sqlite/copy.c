@@ -14,7 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* 4 MB of the usual pages: a few milliseconds on a disk, in which nobody else has the connection. */
+/* 4 MB of the usual pages: a few milliseconds on a disk, in which nobody else has the connection.
+ */
 enum { PAGES = 1000 };
 
 /* What SQLite may leave beside a database. */
@@ -184,8 +185,8 @@ int pier__sqlite_backup_options_read(pier_sqlite_backup_options *options,
                                      const pier_sqlite_backup_options *given, pier_error *err)
 {
     memset(options, 0, sizeof *options);
-    int status = pier__options_read(options, sizeof *options, given, "PIER_SQLITE_BACKUP_OPTIONS",
-                                    err);
+    int status =
+        pier__options_read(options, sizeof *options, given, "PIER_SQLITE_BACKUP_OPTIONS", err);
     if (status < 0) {
         return status;
     }
@@ -242,9 +243,8 @@ pier__sqlite_step pier__sqlite_copy_step(pier__sqlite_conn *conn, sqlite3_backup
         }
         return PIER__SQLITE_STEP_FAILED;
     }
-    if (options->progress &&
-        options->progress(options->user_data, sqlite3_backup_remaining(backup),
-                          sqlite3_backup_pagecount(backup)) < 0) {
+    if (options->progress && options->progress(options->user_data, sqlite3_backup_remaining(backup),
+                                               sqlite3_backup_pagecount(backup)) < 0) {
         pier__sqlite_refuse(conn, PIER_ECANCELLED, "the copy was stopped by its progress function");
         return PIER__SQLITE_STEP_FAILED;
     }

@@ -35,10 +35,10 @@ typedef enum phase {
 
 struct pier__sqlite_dump {
     phase phase;
-    bool began;         /* the transaction is the dump's own */
-    bool autoincrement; /* some table counts */
-    pier__sqlite_statement *walk; /* of the schema */
-    pier__sqlite_statement *rows; /* of the table that `walk` stands on */
+    bool began;                    /* the transaction is the dump's own */
+    bool autoincrement;            /* some table counts */
+    pier__sqlite_statement *walk;  /* of the schema */
+    pier__sqlite_statement *rows;  /* of the table that `walk` stands on */
     pier__sqlite_statement *check; /* of numbers; taken and given back in each block */
     pier__sqlite_text insert;      /* INSERT INTO "t" VALUES( */
     pier__sqlite_text text;        /* the statement being made */
@@ -135,8 +135,7 @@ static bool read_columns(pier__sqlite_conn *conn, pier__sqlite_dump *dump, const
     }
     pier__sqlite_text names = {0};
     bool hidden = false;
-    while ((code == SQLITE_OK || code == SQLITE_ROW) &&
-           (code = sqlite3_step(stmt)) == SQLITE_ROW) {
+    while ((code == SQLITE_OK || code == SQLITE_ROW) && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
         const char *name = (const char *)sqlite3_column_text(stmt, 0);
         int counts = 0;
         if (sqlite3_column_int(stmt, 1) || !name) {
@@ -170,8 +169,7 @@ static bool read_columns(pier__sqlite_conn *conn, pier__sqlite_dump *dump, const
     pier__sqlite_text_add_string(&dump->insert, " VALUES(");
     bool room = !names.failed && !select->failed && !dump->insert.failed;
     pier__sqlite_text_fini(&names);
-    return code == SQLITE_DONE &&
-           (room || pier__sqlite_fail(conn, SQLITE_NOMEM, "", ""));
+    return code == SQLITE_DONE && (room || pier__sqlite_fail(conn, SQLITE_NOMEM, "", ""));
 }
 
 /* The statement that makes what `walk` stands on. */
@@ -190,9 +188,9 @@ static bool begin_rows(pier__sqlite_conn *conn, pier__sqlite_dump *dump)
 {
     const char *name = (const char *)sqlite3_column_text(dump->walk->stmt, 0);
     pier__sqlite_text select = {0};
-    bool done = name ? read_columns(conn, dump, name, &select) &&
-                           take(conn, &dump->rows, select.data)
-                     : pier__sqlite_fail(conn, SQLITE_NOMEM, "", "");
+    bool done =
+        name ? read_columns(conn, dump, name, &select) && take(conn, &dump->rows, select.data)
+             : pier__sqlite_fail(conn, SQLITE_NOMEM, "", "");
     pier__sqlite_text_fini(&select);
     return done;
 }

@@ -133,6 +133,8 @@ void pier__sqlite_text_add_text(pier__sqlite_text *text, const char *data, size_
     pier__sqlite_text_add_string(text, " AS TEXT)");
 }
 
+enum { LITERAL = 64 }; /* bytes of a number's literal */
+
 static bool reads_as(sqlite3_stmt *check, const char *literal, double number)
 {
     double got = 0;
@@ -144,44 +146,39 @@ static bool reads_as(sqlite3_stmt *check, const char *literal, double number)
     return got == number;
 }
 
-/* SQLite's own reading is not always correctly rounded, so the number that is written may be a
- * neighbour which it reads as the one that is meant. */
-static void find_neighbour(char *literal, int room, double number, sqlite3_stmt *check)
-{
-    double below = number, above = number;
-    for (int i = 0; i < 32; i++) {
-        below = nextafter(below, -INFINITY);
-        above = nextafter(above, INFINITY);
-        sqlite3_snprintf(room, literal, "%!.20e", i & 1 ? below : above);
-        if (reads_as(check, literal, number)) {
-            return;
-        }
-        sqlite3_snprintf(room, literal, "%!.20e", i & 1 ? above : below);
-        if (reads_as(check, literal, number)) {
-            return;
-        }
-    }
-    sqlite3_snprintf(room, literal, "%!.20e", number);
-}
-
-/* The shortest that is read back as the same number. 9.0e+999 is read as infinity; what is not a
- * number is stored as NULL. */
-void pier__sqlite_text_add_real(pier__sqlite_text *text, double number, sqlite3_stmt *check)
+/* The shortest literal that is read back as the same number. False: there is none. */
+static bool find_literal(char literal[LITERAL], double number, sqlite3_stmt *check)
 {
     static const char *const formats[] = {"%!.15g", "%!.17g", "%!.20e", "%!.26e"};
     enum { FORMATS = sizeof formats / sizeof *formats };
-    char literal[64];
+    for (int i = 0; i < FORMATS; i++) {
+        sqlite3_snprintf(LITERAL, literal, formats[i], number);
+        if (reads_as(check, literal, number)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* SQLite rounds twice when it reads a number near the ends of what a double can hold, and gives
+ * some of them for no literal at all. Those are written as a product with a power of two, which is
+ * exact. 9.0e+999 is read as infinity; what is not a number is stored as NULL. */
+void pier__sqlite_text_add_real(pier__sqlite_text *text, double number, sqlite3_stmt *check)
+{
+    enum { SHIFT = 256 };
+    char literal[LITERAL], factor[LITERAL];
     if (isinf(number)) {
         pier__sqlite_text_add_string(text, number > 0 ? "9.0e+999" : "-9.0e+999");
         return;
     }
-    bool found = false;
-    for (int i = 0; i < FORMATS && !found; i++) {
-        sqlite3_snprintf(sizeof literal, literal, formats[i], number);
-        found = reads_as(check, literal, number);
-    }
-    if (!found) {
-        find_neighbour(literal, sizeof literal, number, check);
+    if (!find_literal(literal, number, check)) {
+        int shift = fabs(number) < 1 ? SHIFT : -SHIFT;
+        find_literal(literal, ldexp(number, shift), check);
+        find_literal(factor, ldexp(1, -shift), check);
+        pier__sqlite_text_add_string(text, literal);
+        pier__sqlite_text_add_string(text, "*");
+        pier__sqlite_text_add_string(text, factor);
+        return;
     }
     pier__sqlite_text_add_string(text, literal);
 }

@@ -5,6 +5,8 @@
 #include "drivers/sqlite/copy.h"
 #include "drivers/sqlite/error.h"
 #include "drivers/sqlite/literal.h"
+#include "drivers/sqlite/request.h"
+#include "drivers/sqlite/request.h"
 #include "drivers/sqlite/setup.h"
 #include "drivers/sqlite/sql.h"
 #include "sdk/alloc.h"
@@ -247,8 +249,8 @@ static bool load_run(pier__sqlite_conn *conn, pier__sqlite_own *own)
     char *chunk = pier__malloc(CHUNK);
     bool done = chunk ? read_file(&script, fd, chunk)
                       : pier__sqlite_refuse(conn, PIER_ENOMEM, "out of memory");
-    conn->vanished = !done && own->base.db->kind == PIER__DB_TX &&
-                     sqlite3_get_autocommit(conn->sqlite) != 0;
+    conn->vanished =
+        !done && own->base.db->kind == PIER__DB_TX && sqlite3_get_autocommit(conn->sqlite) != 0;
     pier__free(chunk);
     pier__sqlite_text_fini(&script.text);
     close(fd);
@@ -263,8 +265,7 @@ pier_future *pier__sqlite_load_op(pier_db *db, const char *path)
         return failed;
     }
     if (!path || !*path) {
-        return pier__op_refuse(&op->own.base.op, PIER_EINVAL,
-                               "pier_sqlite_load: there is no path");
+        return pier__op_refuse(&op->own.base.op, PIER_EINVAL, "pier_sqlite_load: there is no path");
     }
     op->path = pier__sqlite_absolute_path(path);
     if (!op->path) {

@@ -62,9 +62,8 @@ static void roll_back(pier__sqlite_conn *conn, bool whole)
     conn->finishing = true;
     conn->own = true; /* the authorizer is not asked */
     if (!sqlite3_get_autocommit(conn->sqlite)) {
-        sqlite3_exec(conn->sqlite,
-                     whole ? "rollback" : "rollback to pier_many; release pier_many", NULL, NULL,
-                     NULL);
+        sqlite3_exec(conn->sqlite, whole ? "rollback" : "rollback to pier_many; release pier_many",
+                     NULL, NULL, NULL);
         if (conn->changes.watching && !whole) {
             pier__sqlite_changes_end(conn, "rollback to pier_many", true);
             pier__sqlite_changes_end(conn, "release pier_many", true);
@@ -142,8 +141,8 @@ static pier__description *describe(const pier__sqlite_statement *statement)
 
 bool pier__sqlite_describe(pier__sqlite_conn *conn, pier__db_op *op)
 {
-    pier__sqlite_statement *statement = pier__sqlite_cache_take(
-        &conn->cache, conn->sqlite, op->sql, op->sql_size, &conn->failure);
+    pier__sqlite_statement *statement =
+        pier__sqlite_cache_take(&conn->cache, conn->sqlite, op->sql, op->sql_size, &conn->failure);
     if (!statement) {
         return false;
     }

@@ -89,7 +89,7 @@ pier__sqlite_statement *pier__sqlite_statement_begin_in(pier__sqlite_conn *conn,
 
 /* Runs it to its end; false: the connection's failure is filled. */
 bool pier__sqlite_step_through(pier__sqlite_conn *conn, sqlite3_stmt *stmt, const char *script,
-                         const char *sql)
+                               const char *sql)
 {
     int code;
     pier__sqlite_changes_begin(&conn->changes);
@@ -115,8 +115,7 @@ static void note_changes(pier__sqlite_conn *conn, pier__db_op *op,
                          const pier__sqlite_statement *statement, int64_t total_before)
 {
     op->count = pier__sqlite_count_changes(conn, total_before);
-    op->last_id =
-        op->count && statement->inserts ? sqlite3_last_insert_rowid(conn->sqlite) : 0;
+    op->last_id = op->count && statement->inserts ? sqlite3_last_insert_rowid(conn->sqlite) : 0;
 }
 
 static bool execute(pier__sqlite_conn *conn, pier__db_op *op)
@@ -229,7 +228,8 @@ bool pier__sqlite_run_own(pier__sqlite_conn *conn, const char *sql)
     for (size_t size; done && *sql; sql += size + strspn(sql + size, "; ")) {
         size = strcspn(sql, ";");
         pier__sqlite_statement *statement = pier__sqlite_statement_begin(conn, sql, size, NULL);
-        done = statement && pier__sqlite_step_through(conn, statement->stmt, statement->sql, statement->sql);
+        done = statement &&
+               pier__sqlite_step_through(conn, statement->stmt, statement->sql, statement->sql);
         if (statement) {
             pier__sqlite_cache_give(&conn->cache, statement);
         }

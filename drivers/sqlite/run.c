@@ -37,8 +37,7 @@ static bool take_census(census *taken, sqlite3 *sqlite)
         count++;
     }
     taken->count = 0;
-    taken->statements =
-        count > FEW ? pier__malloc(count * sizeof *taken->statements) : taken->few;
+    taken->statements = count > FEW ? pier__malloc(count * sizeof *taken->statements) : taken->few;
     if (!taken->statements) {
         return false;
     }

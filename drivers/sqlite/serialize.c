@@ -149,13 +149,12 @@ static bool deserialize_run(pier__sqlite_conn *conn, pier__sqlite_own *own)
         return false;
     }
     sqlite3 *from = NULL;
-    int code = sqlite3_open_v2(":memory:", &from, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
-                               NULL);
-    bool done =
-        code == SQLITE_OK
-            ? lay_over(conn, from, &own->base) &&
-                  pier__sqlite_copy_all(conn, conn->sqlite, from, &in_steps, &own->base.count)
-            : pier__sqlite_copy_fail(conn, from, code, "the image");
+    int code =
+        sqlite3_open_v2(":memory:", &from, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
+    bool done = code == SQLITE_OK ? lay_over(conn, from, &own->base) &&
+                                        pier__sqlite_copy_all(conn, conn->sqlite, from, &in_steps,
+                                                              &own->base.count)
+                                  : pier__sqlite_copy_fail(conn, from, code, "the image");
     sqlite3_close(from);
     return done;
 }
@@ -163,8 +162,7 @@ static bool deserialize_run(pier__sqlite_conn *conn, pier__sqlite_own *own)
 pier_future *pier__sqlite_deserialize_op(pier_db *db, const void *data, size_t size)
 {
     pier__op *failed = NULL;
-    pier__sqlite_own *own =
-        pier__sqlite_own_new(&deserialize_class, db, deserialize_run, &failed);
+    pier__sqlite_own *own = pier__sqlite_own_new(&deserialize_class, db, deserialize_run, &failed);
     if (!own) {
         return failed;
     }

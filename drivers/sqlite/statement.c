@@ -321,6 +321,9 @@ static int bind_text(sqlite3_stmt *stmt, int index, const void *data, size_t siz
     return sqlite3_bind_text64(stmt, index, data ? data : "", size, SQLITE_STATIC, SQLITE_UTF8);
 }
 
+/* Beside SQLite's codes: it would take the value for something else, or not at all. */
+enum { CANNOT_BIND = -1 };
+
 static int bind_value(sqlite3_stmt *stmt, int index, const pier_value *value)
 {
     switch (value->type) {
@@ -331,7 +334,7 @@ static int bind_value(sqlite3_stmt *stmt, int index, const pier_value *value)
     case PIER_INT64:
         return sqlite3_bind_int64(stmt, index, value->as.i);
     case PIER_DOUBLE:
-        return sqlite3_bind_double(stmt, index, value->as.d);
+        return isnan(value->as.d) ? CANNOT_BIND : sqlite3_bind_double(stmt, index, value->as.d);
     case PIER_TEXT:
     case PIER_NUMERIC: /* becomes a number where the column's affinity says so */
         return bind_text(stmt, index, value->as.p.data, value->as.p.size);
@@ -340,44 +343,36 @@ static int bind_value(sqlite3_stmt *stmt, int index, const pier_value *value)
         return sqlite3_bind_blob64(stmt, index, value->as.p.data ? value->as.p.data : "",
                                    value->as.p.size, SQLITE_STATIC);
     default:
-        return SQLITE_MISUSE;
+        return CANNOT_BIND;
     }
 }
 
-/* What SQLite would take for something else, or not at all. */
-static bool check_value(const pier_value *value, size_t argument, pier_error *err)
+/* Says why a value could not be bound. */
+static bool fail_value(int code, const pier_value *value, size_t argument, pier_error *err)
 {
-    if (value->type == PIER_DOUBLE && isnan(value->as.d)) {
-        pier_error_set(err, PIER_EINVAL,
-                       "argument $%zu is not a number, which SQLite would store as NULL; bind "
-                       "pier_null() if that is meant",
-                       argument + 1);
-        return false;
-    }
-    if (value->type < PIER_NULL || value->type >= PIER_INVALID) {
-        const char *why = value->type == PIER_INVALID ? value->as.why : NULL;
-        pier_error_set(err, PIER_EINVAL, "argument $%zu cannot be bound: %s", argument + 1,
-                       why ? why : "it has an unknown type");
-        return false;
-    }
-    return true;
-}
-
-static bool bind_one(sqlite3_stmt *stmt, int parameter, const pier_value *value, size_t argument,
-                     pier_error *err)
-{
-    if (!check_value(value, argument, err)) {
-        return false;
-    }
-    int code = bind_value(stmt, parameter + 1, value);
-    if (code != SQLITE_OK) {
+    if (code != CANNOT_BIND) {
         pier_error_set(err, pier__sqlite_status(code), "argument $%zu: %s", argument + 1,
                        sqlite3_errstr(code));
         err->origin = PIER_ORIGIN_SQLITE;
         err->native = code;
-        return false;
+    } else if (value->type == PIER_DOUBLE) {
+        pier_error_set(err, PIER_EINVAL,
+                       "argument $%zu is not a number, which SQLite would store as NULL; bind "
+                       "pier_null() if that is meant",
+                       argument + 1);
+    } else {
+        const char *why = value->type == PIER_INVALID ? value->as.why : NULL;
+        pier_error_set(err, PIER_EINVAL, "argument $%zu cannot be bound: %s", argument + 1,
+                       why ? why : "it has an unknown type");
     }
-    return true;
+    return false;
+}
+
+static inline bool bind_one(sqlite3_stmt *stmt, int parameter, const pier_value *value,
+                            size_t argument, pier_error *err)
+{
+    int code = bind_value(stmt, parameter + 1, value);
+    return code == SQLITE_OK || fail_value(code, value, argument, err);
 }
 
 static bool bind_all(pier__sqlite_statement *statement, const pier_args *args, pier_error *err)

@@ -76,11 +76,9 @@ static void test_backup__is_the_same_database(void **state)
     char path[600];
     struct told told = {.f = f};
     fill(f->db, 200);
-    int64_t pages =
-        pier_sqlite_backup(f->db, beside(f, path, "copy.db"),
-                           PIER_SQLITE_BACKUP_OPTIONS(.pages = 10, .progress = tell,
-                                                      .user_data = &told),
-                           &f->err);
+    int64_t pages = pier_sqlite_backup(
+        f->db, beside(f, path, "copy.db"),
+        PIER_SQLITE_BACKUP_OPTIONS(.pages = 10, .progress = tell, .user_data = &told), &f->err);
     assert_ok(&f->err);
     assert_int_equal(pages, number_of(f->db, "pragma page_count"));
     assert_int_equal(told.calls, (pages + 9) / 10);
@@ -135,8 +133,8 @@ static void test_backup__says_why_it_cannot_make_the_file(void **state)
     assert_error(&f->err, PIER_EIO, "cannot make");
     assert_true(pier_sqlite_backup(f->db, "", NULL, &f->err) < 0);
     assert_error(&f->err, PIER_EINVAL, "no path");
-    assert_true(pier_sqlite_backup(f->db, path, PIER_SQLITE_BACKUP_OPTIONS(.pages = -2),
-                                   &f->err) < 0);
+    assert_true(pier_sqlite_backup(f->db, path, PIER_SQLITE_BACKUP_OPTIONS(.pages = -2), &f->err) <
+                0);
     assert_error(&f->err, PIER_EINVAL, "pages is -2");
     assert_true(pier_sqlite_backup(NULL, path, NULL, &f->err) < 0);
     assert_error(&f->err, PIER_EINVAL, NULL);
@@ -178,12 +176,11 @@ static void test_backup__cancelled_half_way_leaves_nothing(void **state)
     for (int pause = 0; pause < 2; pause++) {
         struct told told = {.f = f, .then = cancel_now};
         told.scope = pier_scope_open(f->runner, NULL, &f->err);
-        assert_true(
-            pier_sqlite_backup(f->db, beside(f, path, "copy.db"),
-                               PIER_SQLITE_BACKUP_OPTIONS(.pages = 10, .progress = tell,
-                                                          .user_data = &told,
-                                                          .pause_ms = pause ? 100000 : 0),
-                               &f->err) < 0);
+        assert_true(pier_sqlite_backup(f->db, beside(f, path, "copy.db"),
+                                       PIER_SQLITE_BACKUP_OPTIONS(.pages = 10, .progress = tell,
+                                                                  .user_data = &told,
+                                                                  .pause_ms = pause ? 100000 : 0),
+                                       &f->err) < 0);
         pier_scope_close(told.scope);
         assert_error(&f->err, PIER_ECANCELLED, "pier_sqlite_backup: cancelled");
         assert_int_equal(told.calls, 1);
@@ -197,9 +194,9 @@ static void test_backup__asynchronously_cancelled_leaves_nothing(void **state)
     struct fixture *f = *state;
     char path[600];
     fill(f->db, 200);
-    pier_future *future = pier_sqlite_backup_async(
-        f->db, beside(f, path, "copy.db"),
-        PIER_SQLITE_BACKUP_OPTIONS(.pages = 10, .pause_ms = 100000));
+    pier_future *future =
+        pier_sqlite_backup_async(f->db, beside(f, path, "copy.db"),
+                                 PIER_SQLITE_BACKUP_OPTIONS(.pages = 10, .pause_ms = 100000));
     while (number_of(f->db, "select count(*) from d") == 200 && !files(f, "copy.db")) {
         fill(f->db, 1); /* which has its turn between */
     }
@@ -215,8 +212,7 @@ static void test_backup__obeys_a_deadline(void **state)
     struct fixture *f = *state;
     char path[600];
     fill(f->db, 200);
-    pier_scope *scope =
-        pier_scope_open(f->runner, PIER_SCOPE_OPTIONS(.timeout_ms = 50), &f->err);
+    pier_scope *scope = pier_scope_open(f->runner, PIER_SCOPE_OPTIONS(.timeout_ms = 50), &f->err);
     assert_true(pier_sqlite_backup(f->db, beside(f, path, "copy.db"),
                                    PIER_SQLITE_BACKUP_OPTIONS(.pages = 1, .pause_ms = 10),
                                    &f->err) < 0);
@@ -235,9 +231,8 @@ static void test_backup__has_what_is_written_meanwhile(void **state)
     struct fixture *f = *state;
     char path[600];
     fill(f->db, 200);
-    pier_future *future =
-        pier_sqlite_backup_async(f->db, beside(f, path, "copy.db"),
-                                 PIER_SQLITE_BACKUP_OPTIONS(.pages = 20, .pause_ms = 20));
+    pier_future *future = pier_sqlite_backup_async(
+        f->db, beside(f, path, "copy.db"), PIER_SQLITE_BACKUP_OPTIONS(.pages = 20, .pause_ms = 20));
     assert_true(support_wait_until(has_begun, f, BOUND_MS));
     execute(f->db, "update d set data = 'new' where id in (1, 200)", NULL);
     execute(f->db, "insert into t values (7, 'meanwhile')", NULL);
@@ -254,9 +249,8 @@ static void test_backup__begins_anew_when_another_connection_writes(void **state
     struct fixture *f = *state;
     char path[600];
     fill(f->db, 200);
-    pier_future *future =
-        pier_sqlite_backup_async(f->db, beside(f, path, "copy.db"),
-                                 PIER_SQLITE_BACKUP_OPTIONS(.pages = 20, .pause_ms = 20));
+    pier_future *future = pier_sqlite_backup_async(
+        f->db, beside(f, path, "copy.db"), PIER_SQLITE_BACKUP_OPTIONS(.pages = 20, .pause_ms = 20));
     assert_true(support_wait_until(has_begun, f, BOUND_MS));
     assert_int_equal(outside_number(f->path, "delete from d where id < 200 returning 1"), 1);
     assert_true(pier_sqlite_backup_finish(future, &f->err) > 0);
@@ -305,8 +299,7 @@ static void test_backup__whose_progress_uses_the_database_is_refused(void **stat
     char path[600];
     struct told told = {.f = f, .then = use_database};
     assert_true(pier_sqlite_backup(f->db, beside(f, path, "copy.db"),
-                                   PIER_SQLITE_BACKUP_OPTIONS(.progress = tell,
-                                                              .user_data = &told),
+                                   PIER_SQLITE_BACKUP_OPTIONS(.progress = tell, .user_data = &told),
                                    &f->err) < 0);
     assert_error(&told.err, PIER_EDEADLOCK, NULL);
     assert_error(&f->err, PIER_ECANCELLED, NULL);

@@ -54,8 +54,7 @@ static void test_blob__asynchronously(void **state)
     pier_buffer *piece = pier_sqlite_blob_read_at_finish(read, &f->err);
     assert_memory_equal(piece->data, "abcd", 4);
     pier_buffer_free(piece);
-    assert_int_equal(pier_sqlite_blob_close_finish(pier_sqlite_blob_close_async(blob), &f->err),
-                     0);
+    assert_int_equal(pier_sqlite_blob_close_finish(pier_sqlite_blob_close_async(blob), &f->err), 0);
 }
 
 static void test_blob__cannot_grow(void **state)
@@ -209,8 +208,7 @@ static void test_blob__of_any_size_is_streamed_in_flat_memory(void **state)
     assert_ok(&f->err);
     for (int i = 0; i < LARGE_MIB; i++) {
         memset(chunk, 'a' + i % 26, MIB);
-        assert_int_equal(
-            pier_sqlite_blob_write_at(blob, (int64_t)i * MIB, chunk, MIB, &f->err), 0);
+        assert_int_equal(pier_sqlite_blob_write_at(blob, (int64_t)i * MIB, chunk, MIB, &f->err), 0);
     }
     int64_t total = 0;
     size_t size;

@@ -190,8 +190,7 @@ static void test_dump__is_one_snapshot_in_flat_memory(void **state)
     sqlite3 *outside = NULL;
     sqlite3_open(f->path, &outside);
     assert_int_equal(
-        sqlite3_exec(outside, "delete from t; create table later(a)", NULL, NULL, NULL),
-        SQLITE_OK);
+        sqlite3_exec(outside, "delete from t; create table later(a)", NULL, NULL, NULL), SQLITE_OK);
     sqlite3_close(outside);
     struct rusage before, after;
     getrusage(RUSAGE_SELF, &before);
@@ -320,8 +319,9 @@ static void test_load__follows_quotes_comments_and_triggers(void **state)
 static void test_load__names_the_line(void **state)
 {
     struct fixture *f = *state;
-    assert_true(load(f, f->db, "begin;\ninsert into t values (1, 'a');\n\n\ninsert into nowhere\n"
-                               "values (1);\ncommit;") < 0);
+    assert_true(load(f, f->db,
+                     "begin;\ninsert into t values (1, 'a');\n\n\ninsert into nowhere\n"
+                     "values (1);\ncommit;") < 0);
     assert_error(&f->err, PIER_ESQL, "script.sql:5: no such table: nowhere");
     assert_int_equal(number_of(f->db, "select count(*) from t"), 0);
     assert_true(load(f, f->db, "insert into t values ($1, 'a')") < 0);
@@ -356,8 +356,9 @@ static void test_load__into_a_full_disk_is_rolled_back(void **state)
 {
     struct fixture *f = *state;
     execute(f->db, "pragma max_page_count = 20", NULL);
-    assert_true(load(f, f->db, "begin; insert into t values (1, 'a');\n"
-                               "insert into t values (2, zeroblob(200000)); commit;") < 0);
+    assert_true(load(f, f->db,
+                     "begin; insert into t values (1, 'a');\n"
+                     "insert into t values (2, zeroblob(200000)); commit;") < 0);
     assert_int_equal(f->err.native, SQLITE_FULL);
     assert_error(&f->err, PIER_EIO, "script.sql:2");
     assert_int_equal(number_of(f->db, "select count(*) from t"), 0);
@@ -366,8 +367,7 @@ static void test_load__into_a_full_disk_is_rolled_back(void **state)
 static void test_load__obeys_a_deadline(void **state)
 {
     struct fixture *f = *state;
-    pier_scope *scope =
-        pier_scope_open(f->runner, PIER_SCOPE_OPTIONS(.timeout_ms = 50), &f->err);
+    pier_scope *scope = pier_scope_open(f->runner, PIER_SCOPE_OPTIONS(.timeout_ms = 50), &f->err);
     assert_true(load(f, f->db, ENDLESS "select count(*) from n;") < 0);
     pier_scope_close(scope);
     assert_error(&f->err, PIER_ETIMEDOUT, NULL);

@@ -109,8 +109,8 @@ static void test_named__are_kept_by_a_cursor(void **state)
     struct fixture *f = *state;
     char name[] = "least";
     execute(f->db, "insert into t(id) values (1), (2), (3)", NULL);
-    pier_cursor *cursor = pier_db_cursor(f->db, "select id from t where id >= :least",
-                                         PIER_NAMED(name, 2), &f->err);
+    pier_cursor *cursor =
+        pier_db_cursor(f->db, "select id from t where id >= :least", PIER_NAMED(name, 2), &f->err);
     memset(name, 'x', sizeof name - 1);
     int64_t sum = 0;
     for (const pier_row *row; (row = pier_cursor_next(cursor));) {

@@ -75,7 +75,8 @@ static int work(struct fixture *f, atomic_int *ended, pier_error *err)
     register_all(db, other, ended, err);
     pier_sqlite_changes *changes = pier_sqlite_changes_open(
         db, PIER_SQLITE_CHANGES_OPTIONS(.user_data = ended, .destroy = count_destroyed), err);
-    int status = pier_db_transaction(db, NULL, write_rows, NULL, err);
+    int status = err->status;
+    status = status < 0 ? status : pier_db_transaction(db, NULL, write_rows, NULL, err);
     pier_sqlite_batch *batch = status < 0 ? NULL : pier_sqlite_changes_next(changes, err);
     if (batch) {
         status = pier_sqlite_batch_lost(batch) == 1 ||

@@ -63,8 +63,8 @@ static void test_insert__gives_the_row_id(void **state)
     pier_future *future = pier_db_insert_async(f->db, sql, PIER_ARGS("c"));
     assert_int_equal(pier_db_insert_finish(future, &f->err), 3);
     assert_int_equal(pier_db_insert(f->db, "update t set name = 'd'", NULL, &f->err), 0);
-    assert_int_equal(
-        pier_db_insert(f->db, "insert or ignore into t(id) values (1)", NULL, &f->err), 0);
+    assert_int_equal(pier_db_insert(f->db, "insert or ignore into t(id) values (1)", NULL, &f->err),
+                     0);
     assert_ok(&f->err);
 }
 
@@ -136,14 +136,21 @@ static void assert_unreadable(struct fixture *f, const char *sql, enum getter ge
 static void test_as__refuses_text_that_is_not_all_of_it_a_value(void **state)
 {
     struct fixture *f = *state;
-    static const char *const no_integers[] = {"select ''",    "select '7x'",   "select ' 7'",
-                                              "select '7 '",  "select '7.5'",  "select '0x10'",
-                                              "select '1e3'", "select 'seven'", "select null",
-                                              "select x'37'", "select '7' || char(0) || '8'"};
+    static const char *const no_integers[] = {"select ''",
+                                              "select '7x'",
+                                              "select ' 7'",
+                                              "select '7 '",
+                                              "select '7.5'",
+                                              "select '0x10'",
+                                              "select '1e3'",
+                                              "select 'seven'",
+                                              "select null",
+                                              "select x'37'",
+                                              "select '7' || char(0) || '8'"};
     for (size_t i = 0; i < sizeof no_integers / sizeof *no_integers; i++) {
         assert_unreadable(f, no_integers[i], AS_INT64, PIER_ETYPE);
     }
-    static const char *const no_numbers[] = {"select ''",    "select '1.5x'", "select 'nan'",
+    static const char *const no_numbers[] = {"select ''",    "select '1.5x'",  "select 'nan'",
                                              "select 'inf'", "select '0x1p3'", "select '1e'",
                                              "select '.'",   "select null"};
     for (size_t i = 0; i < sizeof no_numbers / sizeof *no_numbers; i++) {

@@ -196,16 +196,14 @@ static int set_handlers(struct sqlite3 *sqlite, void *arg, pier_error *err)
 static int run_for_ever(struct sqlite3 *sqlite, void *arg, pier_error *err)
 {
     (void)arg, (void)err;
-    return sqlite3_exec(sqlite, ENDLESS "select count(*) from n", NULL, NULL, NULL) ? PIER_ESQL
-                                                                                    : 0;
+    return sqlite3_exec(sqlite, ENDLESS "select count(*) from n", NULL, NULL, NULL) ? PIER_ESQL : 0;
 }
 
 static void test_run__obeys_the_deadline_whatever_a_function_has_done(void **state)
 {
     struct fixture *f = *state;
     assert_int_equal(pier_sqlite_run(f->db, set_handlers, NULL, &f->err), 0);
-    pier_scope *scope =
-        pier_scope_open(f->runner, PIER_SCOPE_OPTIONS(.timeout_ms = 50), &f->err);
+    pier_scope *scope = pier_scope_open(f->runner, PIER_SCOPE_OPTIONS(.timeout_ms = 50), &f->err);
     assert_true(pier_sqlite_run(f->db, run_for_ever, NULL, &f->err) < 0);
     pier_scope_close(scope);
     assert_error(&f->err, PIER_ETIMEDOUT, NULL);

@@ -147,8 +147,8 @@ static void test_statement__nobody_took_is_freed(void **state)
 {
     struct fixture *f = *state;
     pier_future_free(pier_db_prepare_async(f->db, "select 1"));
-    pier_statement *statement = pier_db_prepare_finish(
-        pier_db_prepare_async(f->db, "select id from t"), &f->err);
+    pier_statement *statement =
+        pier_db_prepare_finish(pier_db_prepare_async(f->db, "select id from t"), &f->err);
     assert_ok(&f->err);
     assert_string_equal(pier_statement_column_name(statement, 0), "id");
     pier_statement_close(statement);

@@ -175,8 +175,7 @@ static void test_writer__counts_what_the_rows_changed(void **state)
 {
     struct fixture *f = *state;
     execute(f->db, insert, PIER_ARGS(2, "there"));
-    pier_writer *writer =
-        pier_db_writer(f->db, "insert or ignore into t(id) values ($1)", &f->err);
+    pier_writer *writer = pier_db_writer(f->db, "insert or ignore into t(id) values ($1)", &f->err);
     for (int i = 1; i <= 3; i++) {
         assert_int_equal(pier_writer_add(writer, PIER_ARGS(i)), 0);
     }
@@ -271,8 +270,7 @@ static void test_writer__a_block_that_is_cancelled_fails_it(void **state)
     pier_writer *writer = pier_db_writer(
         f->db, ENDLESS "insert into t(id) select i from n where i < $1 and i < 0", &f->err);
     assert_int_equal(pier_writer_add(writer, PIER_ARGS(1)), 0);
-    pier_scope *scope =
-        pier_scope_open(f->runner, PIER_SCOPE_OPTIONS(.timeout_ms = 50), &f->err);
+    pier_scope *scope = pier_scope_open(f->runner, PIER_SCOPE_OPTIONS(.timeout_ms = 50), &f->err);
     assert_int_equal(pier_writer_flush(writer, &f->err), PIER_ETIMEDOUT);
     pier_scope_close(scope);
     memset(&f->err, 0, sizeof f->err);
@@ -443,10 +441,9 @@ static void test_many__obeys_its_deadline(void **state)
         endless[i] = *one;
     }
     execute(f->db, insert, PIER_ARGS(1, "a"));
-    pier_scope *scope =
-        pier_scope_open(f->runner, PIER_SCOPE_OPTIONS(.timeout_ms = 10), &f->err);
-    int64_t changed = pier_db_execute_many(
-        f->db, "update t set name = name || 'x' where id >= $1", endless, 200000, &f->err);
+    pier_scope *scope = pier_scope_open(f->runner, PIER_SCOPE_OPTIONS(.timeout_ms = 10), &f->err);
+    int64_t changed = pier_db_execute_many(f->db, "update t set name = name || 'x' where id >= $1",
+                                           endless, 200000, &f->err);
     pier_scope_close(scope);
     assert_int_equal(changed, PIER_ETIMEDOUT);
     memset(&f->err, 0, sizeof f->err);

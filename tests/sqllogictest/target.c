@@ -1,6 +1,6 @@
 /*
  * Databases that live as long as one test file: SQLite in memory or in a directory made for it,
- * Postgres as a schema, which is forty times faster than a database and needs fewer rights.
+ * Postgres as a schema, which is ten times faster than a database and needs fewer rights.
  */
 #include "tests/sqllogictest/target.h"
 

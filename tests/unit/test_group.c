@@ -29,6 +29,17 @@ static int sleep_long(pier_task *self, void *arg, pier_error *err)
     return status;
 }
 
+struct counts {
+    atomic_int began, ended;
+};
+
+static int count_and_sleep(pier_task *self, void *arg, pier_error *err)
+{
+    struct counts *counts = arg;
+    atomic_fetch_add(&counts->began, 1);
+    return sleep_long(self, &counts->ended, err);
+}
+
 static int fail_now(pier_task *self, void *arg, pier_error *err)
 {
     (void)self;
@@ -246,17 +257,6 @@ static void test_group__works_in_a_task(void **state)
 {
     (void)state;
     assert_int_equal(pier_task_run(runner, use_group, NULL, NULL), 55);
-}
-
-struct counts {
-    atomic_int began, ended;
-};
-
-static int count_and_sleep(pier_task *self, void *arg, pier_error *err)
-{
-    struct counts *counts = arg;
-    atomic_fetch_add(&counts->began, 1);
-    return sleep_long(self, &counts->ended, err);
 }
 
 static int close_long_group(pier_task *self, void *arg, pier_error *err)

@@ -69,7 +69,8 @@ PIER_API pier_future *pier_sqlite_blob_read_at_async(pier_sqlite_blob *blob, int
  * is reported by pier_sqlite_blob_close.
  *
  * @param blob  borrowed until the future has settled
- * @return owned: the future of a `pier_buffer *`, freed by pier_buffer_free; without bytes at the end
+ * @return owned: the future of a `pier_buffer *`, freed by pier_buffer_free; without bytes at the
+ * end
  *
  * Errors: as pier_sqlite_blob_read_at.
  * Threads: any, one at a time.
