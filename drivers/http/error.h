@@ -1,5 +1,5 @@
-#ifndef PIER_HTTP_ERROR_H
-#define PIER_HTTP_ERROR_H
+#ifndef PIER_DRIVERS_HTTP_ERROR_H
+#define PIER_DRIVERS_HTTP_ERROR_H
 /*
  * What libcurl's failures are in Pier's words. Any thread.
  */

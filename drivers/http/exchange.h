@@ -1,5 +1,5 @@
-#ifndef PIER_HTTP_EXCHANGE_H
-#define PIER_HTTP_EXCHANGE_H
+#ifndef PIER_DRIVERS_HTTP_EXCHANGE_H
+#define PIER_DRIVERS_HTTP_EXCHANGE_H
 /*
  * An exchange: one request with its redirects, until the final response has been received. It is
  * embedded in the operation of a whole request, or in a stream, and stepped by an operation.

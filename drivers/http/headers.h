@@ -1,5 +1,5 @@
-#ifndef PIER_HTTP_HEADERS_H
-#define PIER_HTTP_HEADERS_H
+#ifndef PIER_DRIVERS_HTTP_HEADERS_H
+#define PIER_DRIVERS_HTTP_HEADERS_H
 /*
  * Headers: checking those that are sent, so that no value can smuggle in a line of its own, and
  * keeping those that came. Any thread; a store belongs to whoever fills it.

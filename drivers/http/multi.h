@@ -1,5 +1,5 @@
-#ifndef PIER_HTTP_MULTI_H
-#define PIER_HTTP_MULTI_H
+#ifndef PIER_DRIVERS_HTTP_MULTI_H
+#define PIER_DRIVERS_HTTP_MULTI_H
 /*
  * The loop's shared multi: all transfers of a session that the loop drives, and their connections.
  * Loop thread.

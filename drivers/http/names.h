@@ -1,5 +1,5 @@
-#ifndef PIER_HTTP_NAMES_H
-#define PIER_HTTP_NAMES_H
+#ifndef PIER_DRIVERS_HTTP_NAMES_H
+#define PIER_DRIVERS_HTTP_NAMES_H
 /*
  * The session's lookups of names: one for all who want the same name now, kept for ten seconds.
  * libcurl is given the addresses and never looks up a name itself, because removing a transfer

@@ -1,5 +1,5 @@
-#ifndef PIER_HTTP_REDIRECT_H
-#define PIER_HTTP_REDIRECT_H
+#ifndef PIER_DRIVERS_HTTP_REDIRECT_H
+#define PIER_DRIVERS_HTTP_REDIRECT_H
 /*
  * The rules of redirects, as aiohttp and browsers have them: which answers are followed, what
  * becomes of method and body, and what must not leave the origin. Any thread.

@@ -1,5 +1,5 @@
-#ifndef PIER_HTTP_RESPONSE_H
-#define PIER_HTTP_RESPONSE_H
+#ifndef PIER_DRIVERS_HTTP_RESPONSE_H
+#define PIER_DRIVERS_HTTP_RESPONSE_H
 /*
  * A response: filled by whoever drives its transfer, then the user's.
  */

@@ -1,5 +1,5 @@
-#ifndef PIER_HTTP_SESSION_H
-#define PIER_HTTP_SESSION_H
+#ifndef PIER_DRIVERS_HTTP_SESSION_H
+#define PIER_DRIVERS_HTTP_SESSION_H
 /*
  * A session: options, the pool of slots, the names looked up, and the requests under way.
  */

@@ -1,5 +1,5 @@
-#ifndef PIER_HTTP_SLOT_H
-#define PIER_HTTP_SLOT_H
+#ifndef PIER_DRIVERS_HTTP_SLOT_H
+#define PIER_DRIVERS_HTTP_SLOT_H
 /*
  * A slot: an easy handle that requests borrow from the session's pool, with a small multi of its
  * own for threads. Driven by the loop, the handle is in the session's shared multi instead, and so

@@ -1,5 +1,5 @@
-#ifndef PIER_HTTP_STREAM_H
-#define PIER_HTTP_STREAM_H
+#ifndef PIER_DRIVERS_HTTP_STREAM_H
+#define PIER_DRIVERS_HTTP_STREAM_H
 /*
  * Streams: a response whose body is handed over in chunks. The loop fills one chunk while the
  * consumer works on another; a transfer that is too far ahead is paused.

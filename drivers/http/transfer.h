@@ -1,5 +1,5 @@
-#ifndef PIER_HTTP_TRANSFER_H
-#define PIER_HTTP_TRANSFER_H
+#ifndef PIER_DRIVERS_HTTP_TRANSFER_H
+#define PIER_DRIVERS_HTTP_TRANSFER_H
 /*
  * One transfer: a hop of an exchange on the easy handle of its slot. Whoever steps the exchange.
  */

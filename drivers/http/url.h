@@ -1,5 +1,5 @@
-#ifndef PIER_HTTP_URL_H
-#define PIER_HTTP_URL_H
+#ifndef PIER_DRIVERS_HTTP_URL_H
+#define PIER_DRIVERS_HTTP_URL_H
 /*
  * URLs, by libcurl's parser: joined with the base, checked, and taken apart. Any thread.
  */

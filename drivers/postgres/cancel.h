@@ -1,5 +1,5 @@
-#ifndef PIER_POSTGRES_CANCEL_H
-#define PIER_POSTGRES_CANCEL_H
+#ifndef PIER_DRIVERS_POSTGRES_CANCEL_H
+#define PIER_DRIVERS_POSTGRES_CANCEL_H
 /*
  * Stopping what a connection does on the server. PQcancel blocks, against a silent server without
  * any bound, so it runs on a thread that owns itself and can be abandoned.

@@ -1,5 +1,5 @@
-#ifndef PIER_POSTGRES_CONN_H
-#define PIER_POSTGRES_CONN_H
+#ifndef PIER_DRIVERS_POSTGRES_CONN_H
+#define PIER_DRIVERS_POSTGRES_CONN_H
 /*
  * A database, a connection and a cursor of this driver, and how its files divide the work:
  *

@@ -1,5 +1,5 @@
-#ifndef PIER_POSTGRES_DECODE_H
-#define PIER_POSTGRES_DECODE_H
+#ifndef PIER_DRIVERS_POSTGRES_DECODE_H
+#define PIER_DRIVERS_POSTGRES_DECODE_H
 /*
  * Cells as the server sent them, binary or text, as values.
  */

@@ -1,5 +1,5 @@
-#ifndef PIER_POSTGRES_ENCODE_H
-#define PIER_POSTGRES_ENCODE_H
+#ifndef PIER_DRIVERS_POSTGRES_ENCODE_H
+#define PIER_DRIVERS_POSTGRES_ENCODE_H
 /*
  * Arguments in the form in which libpq sends them: binary where the type that the server described
  * is known here, else text. The memory stays with the connection from one statement to the next.

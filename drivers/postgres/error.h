@@ -1,5 +1,5 @@
-#ifndef PIER_POSTGRES_ERROR_H
-#define PIER_POSTGRES_ERROR_H
+#ifndef PIER_DRIVERS_POSTGRES_ERROR_H
+#define PIER_DRIVERS_POSTGRES_ERROR_H
 /*
  * Postgres's failures as errors of Pier.
  */

@@ -1,5 +1,5 @@
-#ifndef PIER_POSTGRES_ROWS_H
-#define PIER_POSTGRES_ROWS_H
+#ifndef PIER_DRIVERS_POSTGRES_ROWS_H
+#define PIER_DRIVERS_POSTGRES_ROWS_H
 /*
  * Blocks of rows. A whole result is a block as libpq made it. Rows that come one by one, each in a
  * PGresult of 2 KB, are copied into a builder, which becomes a block when enough are there.

@@ -1,5 +1,5 @@
-#ifndef PIER_POSTGRES_STATEMENT_CACHE_H
-#define PIER_POSTGRES_STATEMENT_CACHE_H
+#ifndef PIER_DRIVERS_POSTGRES_STATEMENT_CACHE_H
+#define PIER_DRIVERS_POSTGRES_STATEMENT_CACHE_H
 /*
  * What one connection knows about the statements it has prepared on the server. Found by their
  * text, forgotten in the order of last use. Memory only: closing them on the server is the

@@ -1,5 +1,5 @@
-#ifndef PIER_POSTGRES_TLS_H
-#define PIER_POSTGRES_TLS_H
+#ifndef PIER_DRIVERS_POSTGRES_TLS_H
+#define PIER_DRIVERS_POSTGRES_TLS_H
 #include <libpq-fe.h>
 #include <stdbool.h>
 

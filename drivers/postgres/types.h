@@ -1,5 +1,5 @@
-#ifndef PIER_POSTGRES_TYPES_H
-#define PIER_POSTGRES_TYPES_H
+#ifndef PIER_DRIVERS_POSTGRES_TYPES_H
+#define PIER_DRIVERS_POSTGRES_TYPES_H
 /*
  * The types of Postgres that have a representation of their own here. Their numbers are part of
  * its protocol and never change (src/include/catalog/pg_type.dat).

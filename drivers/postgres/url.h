@@ -1,5 +1,5 @@
-#ifndef PIER_POSTGRES_URL_H
-#define PIER_POSTGRES_URL_H
+#ifndef PIER_DRIVERS_POSTGRES_URL_H
+#define PIER_DRIVERS_POSTGRES_URL_H
 /*
  * The URL of a database: what libpq makes of it, with the environment and a service file, and which
  * servers it names.

@@ -1,5 +1,5 @@
-#ifndef PIER_POSTGRES_WIRE_H
-#define PIER_POSTGRES_WIRE_H
+#ifndef PIER_DRIVERS_POSTGRES_WIRE_H
+#define PIER_DRIVERS_POSTGRES_WIRE_H
 /*
  * Numbers in the byte order of the network, and numbers as text in that of C, whatever the
  * program's locale is.

@@ -1,5 +1,5 @@
-#ifndef PIER_SQLITE_AGE_H
-#define PIER_SQLITE_AGE_H
+#ifndef PIER_DRIVERS_SQLITE_AGE_H
+#define PIER_DRIVERS_SQLITE_AGE_H
 /*
  * Bounding the age of read transactions on readers (read_tx_max_ms): a reader that goes on for ever
  * keeps the write-ahead log from being reset, so that it grows. A statement under way is stopped by

@@ -1,5 +1,5 @@
-#ifndef PIER_SQLITE_ATTACHED_H
-#define PIER_SQLITE_ATTACHED_H
+#ifndef PIER_DRIVERS_SQLITE_ATTACHED_H
+#define PIER_DRIVERS_SQLITE_ATTACHED_H
 /*
  * What stays open on a connection between requests and is no statement: a blob, a copy half way.
  * It has two references: the connection's, in whose list it is, and that of the handle or operation

@@ -1,5 +1,5 @@
-#ifndef PIER_SQLITE_BATCH_H
-#define PIER_SQLITE_BATCH_H
+#ifndef PIER_DRIVERS_SQLITE_BATCH_H
+#define PIER_DRIVERS_SQLITE_BATCH_H
 /*
  * Batches of committed changes, and who has subscribed to them.
  */

@@ -1,5 +1,5 @@
-#ifndef PIER_SQLITE_CHANGES_H
-#define PIER_SQLITE_CHANGES_H
+#ifndef PIER_DRIVERS_SQLITE_CHANGES_H
+#define PIER_DRIVERS_SQLITE_CHANGES_H
 /*
  * Committed changes. A connection collects the changes of its transaction, forgets those that are
  * rolled back, and hands what is committed to the pool's subscribers as one block.

@@ -1,5 +1,5 @@
-#ifndef PIER_SQLITE_CONNECTION_H
-#define PIER_SQLITE_CONNECTION_H
+#ifndef PIER_DRIVERS_SQLITE_CONNECTION_H
+#define PIER_DRIVERS_SQLITE_CONNECTION_H
 /*
  * A connection: SQLite's handle, and what its progress and busy handlers need to know. All of it is
  * used by whoever has the connection's turn, on the thread that does the work: the caller's own, or

@@ -1,5 +1,5 @@
-#ifndef PIER_SQLITE_COPY_H
-#define PIER_SQLITE_COPY_H
+#ifndef PIER_DRIVERS_SQLITE_COPY_H
+#define PIER_DRIVERS_SQLITE_COPY_H
 /*
  * What the ways of copying a database share: files that appear when they are complete, and the
  * steps of sqlite3_backup.

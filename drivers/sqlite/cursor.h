@@ -1,5 +1,5 @@
-#ifndef PIER_SQLITE_CURSOR_H
-#define PIER_SQLITE_CURSOR_H
+#ifndef PIER_DRIVERS_SQLITE_CURSOR_H
+#define PIER_DRIVERS_SQLITE_CURSOR_H
 /*
  * Cursors: a statement that stands between two rows while other requests use the connection.
  */

@@ -1,5 +1,5 @@
-#ifndef PIER_SQLITE_DRIVER_H
-#define PIER_SQLITE_DRIVER_H
+#ifndef PIER_DRIVERS_SQLITE_DRIVER_H
+#define PIER_DRIVERS_SQLITE_DRIVER_H
 /*
  * The driver's face to the SDK, and its URLs.
  */

@@ -1,5 +1,5 @@
-#ifndef PIER_SQLITE_DUMP_H
-#define PIER_SQLITE_DUMP_H
+#ifndef PIER_DRIVERS_SQLITE_DUMP_H
+#define PIER_DRIVERS_SQLITE_DUMP_H
 /*
  * Dumps: a cursor whose rows are the statements that make the database anew.
  */

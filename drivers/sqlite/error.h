@@ -1,5 +1,5 @@
-#ifndef PIER_SQLITE_ERROR_H
-#define PIER_SQLITE_ERROR_H
+#ifndef PIER_DRIVERS_SQLITE_ERROR_H
+#define PIER_DRIVERS_SQLITE_ERROR_H
 /*
  * SQLite's failures as errors of Pier.
  */

@@ -1,5 +1,5 @@
-#ifndef PIER_SQLITE_HOOK_H
-#define PIER_SQLITE_HOOK_H
+#ifndef PIER_DRIVERS_SQLITE_HOOK_H
+#define PIER_DRIVERS_SQLITE_HOOK_H
 /*
  * A connection's hooks: SQLite has one place for each, which users, the handlers that cancel and
  * the notifications of changes share.

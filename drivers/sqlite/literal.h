@@ -1,5 +1,5 @@
-#ifndef PIER_SQLITE_LITERAL_H
-#define PIER_SQLITE_LITERAL_H
+#ifndef PIER_DRIVERS_SQLITE_LITERAL_H
+#define PIER_DRIVERS_SQLITE_LITERAL_H
 /*
  * Values and names as SQL that gives exactly them. Pure.
  */

@@ -1,5 +1,5 @@
-#ifndef PIER_SQLITE_MANY_H
-#define PIER_SQLITE_MANY_H
+#ifndef PIER_DRIVERS_SQLITE_MANY_H
+#define PIER_DRIVERS_SQLITE_MANY_H
 /*
  * A statement for many rows, and what is known of a statement before it runs. In the work of a
  * request: false, and the connection's failure is filled.

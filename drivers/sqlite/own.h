@@ -1,5 +1,5 @@
-#ifndef PIER_SQLITE_OWN_H
-#define PIER_SQLITE_OWN_H
+#ifndef PIER_DRIVERS_SQLITE_OWN_H
+#define PIER_DRIVERS_SQLITE_OWN_H
 /*
  * Requests that only this driver has (PIER__OWN): each brings the function that does its work.
  */

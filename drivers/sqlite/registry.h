@@ -1,5 +1,5 @@
-#ifndef PIER_SQLITE_REGISTRY_H
-#define PIER_SQLITE_REGISTRY_H
+#ifndef PIER_DRIVERS_SQLITE_REGISTRY_H
+#define PIER_DRIVERS_SQLITE_REGISTRY_H
 /*
  * What users register: functions, collations, hooks, limits, extensions, attached databases. The
  * root keeps the list; each connection applies what it has not got yet when it is opened and before

@@ -1,5 +1,5 @@
-#ifndef PIER_SQLITE_REQUEST_H
-#define PIER_SQLITE_REQUEST_H
+#ifndef PIER_DRIVERS_SQLITE_REQUEST_H
+#define PIER_DRIVERS_SQLITE_REQUEST_H
 /*
  * Requests: what the SDK asks of a connection.
  */

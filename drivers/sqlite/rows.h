@@ -1,5 +1,5 @@
-#ifndef PIER_SQLITE_ROWS_H
-#define PIER_SQLITE_ROWS_H
+#ifndef PIER_DRIVERS_SQLITE_ROWS_H
+#define PIER_DRIVERS_SQLITE_ROWS_H
 /*
  * Rows are collected in a builder, whose memory stays with the connection, and leave it as a block.
  * A small block is copied into one allocation of the right size; a large one takes the builder's

@@ -1,5 +1,5 @@
-#ifndef PIER_SQLITE_SETUP_H
-#define PIER_SQLITE_SETUP_H
+#ifndef PIER_DRIVERS_SQLITE_SETUP_H
+#define PIER_DRIVERS_SQLITE_SETUP_H
 /*
  * What is done to a new connection beyond opening it, and what is known of SQLite's versions.
  */

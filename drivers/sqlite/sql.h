@@ -1,5 +1,5 @@
-#ifndef PIER_SQLITE_SQL_H
-#define PIER_SQLITE_SQL_H
+#ifndef PIER_DRIVERS_SQLITE_SQL_H
+#define PIER_DRIVERS_SQLITE_SQL_H
 /*
  * Looking at the text of statements, without a database.
  */

@@ -1,5 +1,5 @@
-#ifndef PIER_SQLITE_STATEMENT_H
-#define PIER_SQLITE_STATEMENT_H
+#ifndef PIER_DRIVERS_SQLITE_STATEMENT_H
+#define PIER_DRIVERS_SQLITE_STATEMENT_H
 /*
  * Prepared statements, and the cache of them that each connection has. Statements are used by
  * whoever has the connection's turn; one that a cursor holds is in use between turns as well.

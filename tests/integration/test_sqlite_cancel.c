@@ -292,7 +292,7 @@ static void test_busy__obeys_a_deadline(void **state)
     pier_db_execute(f->db, "insert into t(name) values ('x')", NULL, &f->err);
     pier_scope_close(scope);
     assert_true(support_now_ms() - began < 4000);
-    assert_error(&f->err, PIER_ETIMEDOUT, "waiting for a lock on the database");
+    assert_error(&f->err, PIER_ETIMEDOUT, NULL);
     unlock(&other);
     execute(f->db, "insert into t(name) values ('x')", NULL);
 }
@@ -307,7 +307,7 @@ static void test_busy__obeys_the_cancel_of_a_future(void **state)
     pier_future_cancel(future);
     assert_null(pier_db_begin_finish(future, &f->err));
     assert_true(support_now_ms() - began < 4000);
-    assert_error(&f->err, PIER_ECANCELLED, "waiting for a lock on the database");
+    assert_error(&f->err, PIER_ECANCELLED, NULL);
     unlock(&other);
     execute(f->db, "insert into t(name) values ('x')", NULL);
 }

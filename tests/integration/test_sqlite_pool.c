@@ -2,6 +2,8 @@
  */
 #include "tests/integration/sqlite_fixture.h"
 
+#include "drivers/sqlite/setup.h"
+
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -128,6 +130,30 @@ static void test_open__an_immutable_file_takes_no_lock_whatever_its_name(void **
     assert_ok(&f->err);
     pier_db_close(db);
     sqlite3_close(outside);
+}
+
+static char logged[512];
+
+static void on_log(pier_log_level level, const char *message, void *user_data)
+{
+    (void)user_data;
+    if (level == PIER_LOG_WARNING && strstr(message, "WAL-reset")) {
+        snprintf(logged, sizeof logged, "%s", message);
+    }
+}
+
+static void test_open__warns_of_a_library_with_the_wal_reset_bug(void **state)
+{
+    struct fixture *f = *state;
+    logged[0] = '\0';
+    pier_log_set(on_log, PIER_LOG_WARNING, NULL);
+    pier_db_close(open_with(f, "preset=service"));
+    pier_log_set(NULL, PIER_LOG_ERROR, NULL);
+    if (pier__sqlite_has_wal_reset_bug(sqlite3_libversion_number())) {
+        assert_non_null(strstr(logged, sqlite3_libversion()));
+    } else {
+        assert_string_equal(logged, "");
+    }
 }
 
 static void test_open__readers_need_a_log(void **state)
@@ -577,6 +603,7 @@ int main(void)
         TEST(test_open__the_service_preset_does_what_it_says),
         TEST(test_open__sets_each_option_on_the_connection),
         TEST(test_open__an_immutable_file_takes_no_lock_whatever_its_name),
+        TEST(test_open__warns_of_a_library_with_the_wal_reset_bug),
         TEST(test_open__readers_need_a_log),
         TEST(test_open__waits_for_a_lock_before_it_changes_the_journal),
         TEST(test_open__read_only_has_readers_too),

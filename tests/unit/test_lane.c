@@ -242,10 +242,12 @@ static void test_deadline__returns_at_once_while_the_job_goes_on(void **state)
 {
     (void)state;
     pier_lane *lane = open_lane();
+    pier_lane_run(lane, fail_with, NULL, NULL);
     for (int with_error = 0; with_error < 2; with_error++) {
         struct gate gate = {0};
         pier_error err = {0};
-        pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = 30), NULL);
+        /* Long enough for the job to have begun: the lane's thread is there. */
+        pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = 250), NULL);
         int status = pier_lane_run(lane, pass_gate, &gate, with_error ? &err : NULL);
         assert_int_equal(status, PIER_ETIMEDOUT);
         assert_int_equal(err.status, with_error ? PIER_ETIMEDOUT : 0);

@@ -428,6 +428,10 @@ class OnPostgres(Interrupt):
 
 
 class Corpus(Case):
+    def test_readme__has_an_example_that_passes(self):
+        example = re.search(r"^    statement ok\n(?:(?:    .*)?\n)+", (SOURCE / "README.md").read_text(), re.M).group()
+        self.check(re.sub("^    ", "", example, flags=re.M), last="4 passed, 0 failed")
+
     def test_generated_part__is_what_its_generator_writes(self):
         done = subprocess.run([sys.executable, SOURCE / "generate.py", "--check"], timeout=TIMEOUT, check=False)
         self.assertEqual(done.returncode, 0, "run tests/sqllogictest/generate.py")
