@@ -29,7 +29,7 @@ QUERY = "select last_insert_rowid()"
 COLUMNS = "(id integer primary key, nul, integer integer, real real, text text)"
 # Name, calls in a round here, and how many of the workload's operations one call is.
 WORKLOADS = (("select_1", 1000, 1), ("select_100", 200, 1), ("iterate_100", 200, 1),
-             ("insert_1", 500, 1), ("insert_100", 20, 1), ("open_memory", 50, 1),
+             ("insert_1", 2000, 1), ("insert_100", 50, 1), ("open_memory", 50, 1),
              ("open_file", 50, 1), ("query", 1000, 1), ("inserts", 2, MANY),
              ("execute_many", 10, MANY))
 

@@ -301,9 +301,12 @@ static void executed(pier__db_op *op)
     if (conn->error) {
         if (pier__postgres_prepare_again(op)) {
             pier__postgres_prepare(op, op->request != PIER__CURSOR_BLOCK);
-        } else {
-            pier__postgres_fail_sql(op);
+            return;
         }
+        if (op->request == PIER__ROLLBACK) {
+            conn->base.dead = true; /* nobody knows what it is in now */
+        }
+        pier__postgres_fail_sql(op);
         return;
     }
     if (!conn->result) {

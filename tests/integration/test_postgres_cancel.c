@@ -315,6 +315,30 @@ static void test_deadline__against_a_server_that_does_not_answer_any_more(void *
     support_proxy_stop(proxy);
 }
 
+/* Ending a scope ignores deadlines, but not for ever. */
+static void test_deadline__of_ending_scopes_on_a_server_that_does_not_answer_any_more(void **state)
+{
+    (void)state;
+    needs_own_server();
+    pier_error err = {0};
+    char url[128];
+    struct support_proxy *proxy = support_proxy_start(server.port);
+    snprintf(url, sizeof url, "postgresql://postgres@127.0.0.1:%d/postgres", support_proxy_port(proxy));
+    pier_db *pool = pier_db_open(runner, url, PIER_DB_OPTIONS(.pool_max = 3), &err);
+    pier_db *tx = pier_db_begin(pool, NULL, &err), *lease = pier_db_lease(pool, &err);
+    assert_int_equal(pier_db_execute(tx, "select 1", NULL, &err), 0);
+    pier_cursor *cursor = pier_db_cursor(pool, "select generate_series(1, 10000000)", NULL, &err);
+    assert_non_null(pier_cursor_next(cursor));
+    support_proxy_pause(proxy);
+    int64_t started = support_now_ms();
+    pier_db_close(lease);
+    (void)!pier_cursor_close(cursor, &err);
+    pier_db_close(tx);
+    pier_db_close(pool);
+    assert_true(support_now_ms() - started < BOUND_MS);
+    support_proxy_stop(proxy);
+}
+
 /* Cancelling from elsewhere. */
 
 struct cancelled {
@@ -489,6 +513,7 @@ int main(void)
         TEST(test_deadline__of_a_commit_that_waits_for_a_lock),
         TEST(test_deadline__in_a_transaction_dooms_it),
         TEST(test_deadline__against_a_server_that_does_not_answer_any_more),
+        TEST(test_deadline__of_ending_scopes_on_a_server_that_does_not_answer_any_more),
         TEST(test_cancel__of_a_scope_by_another_thread),
         TEST(test_cancel__of_futures),
         TEST(test_cancel__that_comes_late_never_hits_the_next_query),

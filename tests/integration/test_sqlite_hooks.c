@@ -280,7 +280,7 @@ static void test_authorizer__denies_and_says_what(void **state)
 static void test_authorizer__that_ignores_reads_null_until_it_is_removed(void **state)
 {
     struct fixture *f = *state;
-    atomic_int ended = 0;
+    static atomic_int ended; /* counted when the pool is closed, after this test */
     struct rule rule = {PIER_SQLITE_ACTION_READ, "t", "name", PIER_SQLITE_IGNORE, 0};
     execute(f->db, "insert into t(name) values ('x')", NULL);
     pier_sqlite_set_authorizer(f->db, on_authorize, &rule, NULL, &f->err);

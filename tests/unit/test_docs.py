@@ -27,6 +27,25 @@ class Documents(unittest.TestCase):
         for name in sorted(names):
             self.assertTrue((ROOT / name).exists(), name)
 
+    def test_tests_named_in_the_guide_to_sqlite_exist(self):
+        sources = "".join(source.read_text()
+                          for source in (ROOT / "tests/integration").glob("test_sqlite*.c"))
+        run = set(re.findall(r"\bTEST\((test_\w+)\)", sources))
+        text = (ROOT / "docs/sqlite.md").read_text()
+        rows = [line for line in text.splitlines() if re.match(r"\| .* \| .* \| ", line)]
+        for row in rows:
+            self.assertRegex(row, r"`test_\w+`|shown by \|$", "a row without a test")
+        names = set(re.findall(r"`(test_\w+)`", text))
+        self.assertGreater(len(names), 50)
+        self.assertEqual(sorted(names - run), [])
+
+    def test_functions_named_in_the_guide_to_sqlite_exist(self):
+        headers = "".join(header.read_text() for header in (ROOT / "include").rglob("*.h"))
+        names = set(re.findall(r"\bpier_\w+", (ROOT / "docs/sqlite.md").read_text()))
+        self.assertGreater(len(names), 30)
+        for name in sorted(names):
+            self.assertRegex(headers, rf"\b{name}\b")
+
 
 if __name__ == "__main__":
     unittest.main()

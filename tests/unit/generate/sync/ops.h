@@ -16,8 +16,8 @@
 pier_future *pier__port_open_op(const char *name, int capacity);
 pier_future *pier__port_close_op(pier_port *port);
 pier_future *pier__port_audit_op(void);
-pier_future *pier__port_load_op(const pier_port *port, pier_ship *ship, const char *cargo, int size,
-                                int weight, pier_flag flag);
+pier_future *pier__port_load_op(const pier_port *port, pier_ship *ship, const void *cargo,
+                                size_t size, int64_t weight, pier_flag flag);
 pier_future *pier__port_visit_op(pier_port *port, pier_port_fn fn, void *arg, int limit,
                                  bool force);
 pier_future *pier__ship_pallet_op(pier_ship *ship);

@@ -49,14 +49,14 @@ int pier_port_audit_finish(pier_future *future, pier_error *err)
     return pier__op_take_int(future, "int", err);
 }
 
-pier_future *pier_port_load_async(const pier_port *port, pier_ship *ship, const char *cargo,
-                                  int size, int weight, pier_flag flag)
+pier_future *pier_port_load_async(const pier_port *port, pier_ship *ship, const void *cargo,
+                                  size_t size, int64_t weight, pier_flag flag)
 {
     return pier__op_submit(pier__port_load_op(port, ship, cargo, size, weight, flag));
 }
 
-int64_t pier_port_load(const pier_port *port, pier_ship *ship, const char *cargo, int size,
-                       int weight, pier_flag flag, pier_error *err)
+int64_t pier_port_load(const pier_port *port, pier_ship *ship, const void *cargo, size_t size,
+                       int64_t weight, pier_flag flag, pier_error *err)
 {
     pier_future *operation = pier__port_load_op(port, ship, cargo, size, weight, flag);
     return pier_port_load_finish(pier__op_run(operation, err), err);

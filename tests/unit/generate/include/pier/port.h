@@ -98,8 +98,9 @@ PIER_API int pier_port_audit_finish(pier_future *future, pier_error *err);
  * Blocks: works on the calling thread, suspends in a task; PIER_EDEADLOCK on the loop thread.
  *   Asynchronous form: pier_port_load_async.
  */
-PIER_API int64_t pier_port_load(const pier_port *port, pier_ship *ship, const char *cargo, int size,
-                                int weight, pier_flag flag, pier_error *err) PIER_CHECKED;
+PIER_API int64_t pier_port_load(const pier_port *port, pier_ship *ship, const void *cargo,
+                                size_t size, int64_t weight, pier_flag flag,
+                                pier_error *err) PIER_CHECKED;
 
 /**
  * Takes the result of pier_port_load_async; waits for it where it has not settled.

@@ -66,7 +66,8 @@ PIER_API pier_future *pier_port_audit_async(void);
  */
 PIER_SYNC(int64_t, checked)
 PIER_API pier_future *pier_port_load_async(const pier_port *port, pier_ship *ship,
-                                           const char *cargo, int size, int weight, pier_flag flag);
+                                           const void *cargo, size_t size, int64_t weight,
+                                           pier_flag flag);
 
 /**
  * Has a function called for each ship.
