@@ -449,7 +449,8 @@ struct workload {
     const char *name;
     int calls; /* of the functions below, in one operation of the table */
     int units; /* of the workload, in one operation of the table: rows, where it inserts many */
-    int ops;   /* of the table, in a round */
+    int ops;   /* of the table, in a round: of inserts so few that no checkpoint is in most of the
+                  rounds, or so many that one is in each */
     work_fn raw, blocking, async;
 };
 
@@ -463,7 +464,7 @@ static const struct workload workloads[] = {
     {"open_file", 10, 10, 10, raw_open_file, blocking_open_file, async_open_file},
     {"query", 100, 100, 30, raw_query, blocking_query, async_query},
     {"inserts", 1, MANY, 5, raw_insert_1000, blocking_inserts, async_inserts},
-    {"execute_many", 1, MANY, 20, raw_insert_1000, blocking_execute_many, async_execute_many},
+    {"execute_many", 1, MANY, 5, raw_insert_1000, blocking_execute_many, async_execute_many},
 };
 
 struct batch {

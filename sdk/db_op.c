@@ -17,7 +17,7 @@ enum { BEGIN = 0, CURSOR_TURN, ACQUIRE, OPEN, TURN, REHOME, RUN, PAUSE };
 
 /* How long the end of a scope waits for somebody else's request on its connection before it
  * cancels that, and for its own rollback. */
-enum { SHIELDED_MS = 10000 };
+enum { SHIELDED_MS = 5000 };
 
 static void take_turn(pier__db_op *op);
 static void run(pier__db_op *op);

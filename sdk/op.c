@@ -93,6 +93,7 @@ void pier__op_init(pier__op *op, const pier__op_class *cls, pier_runner *runner)
 {
     op->cls = cls;
     op->runner = runner;
+    pier__runner_ref(runner);
     atomic_init(&op->refs, 1);
     op->wait.fd = -1;
     pier__op_init_post(op);
@@ -139,7 +140,9 @@ void pier__op_unref(pier__op *op)
     }
     pier__free(op->err);
     pthread_mutex_destroy(&op->lock);
+    pier_runner *runner = op->runner;
     pier__free(op);
+    pier__runner_unref(runner);
 }
 
 /* ---- Settling ----------------------------------------------------------------------------- */

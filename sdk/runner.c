@@ -58,14 +58,23 @@ int pier__runner_check(const pier_runner *runner, const char *what, pier_error *
 
 /* ---- Opening ------------------------------------------------------------------------------ */
 
+void pier__runner_unref(pier_runner *runner)
+{
+    if (atomic_fetch_sub_explicit(&runner->refs, 1, memory_order_acq_rel) == 1) {
+        if (runner->executor) {
+            pier__executor_unref(runner->executor);
+        }
+        pthread_mutex_destroy(&runner->lock);
+        pier__free(runner);
+    }
+}
+
+/* Nothing runs on it any more. */
 static void free_runner(pier_runner *runner)
 {
-    if (runner->executor) {
-        pier__executor_unref(runner->executor);
-    }
     pier__fiber_pool_free(runner->fibers);
-    pthread_mutex_destroy(&runner->lock);
-    pier__free(runner);
+    runner->fibers = NULL;
+    pier__runner_unref(runner);
 }
 
 static int init_handles(pier_runner *runner)
@@ -148,6 +157,7 @@ static pier_runner *new_runner(const pier_runner_options *options, pier_error *e
     runner->owns_loop = !options->loop;
     runner->close_timeout_ms =
         options->close_timeout_ms ? options->close_timeout_ms : CLOSE_TIMEOUT_MS;
+    atomic_init(&runner->refs, 1);
     runner->fork_generation = pier__fork_generation;
     runner->inbox_tail = &runner->inbox;
     runner->ready_tail = &runner->ready;

@@ -22,6 +22,7 @@ struct pier_runner {
     int64_t close_timeout_ms;
     unsigned fork_generation;
 
+    atomic_int refs;  /* of the memory alone: its own, and one for each operation */
     atomic_int state;           /* a pier__runner_state */
     atomic_int threads;         /* plain threads inside an operation */
     atomic_bool scopes_changed; /* some scope was cancelled: look at all operations */
@@ -74,19 +75,27 @@ static inline bool pier__runner_forked(const pier_runner *runner)
 
 /* Brackets what a thread does on the runner. Close first changes the state, then waits until no
  * thread is inside, and in the end frees the runner. Nests. */
+/* The memory of a runner lives as long as the operations that were made on it: a future may be used
+ * after its runner was closed. */
+void pier__runner_unref(pier_runner *runner);
+
+static inline void pier__runner_ref(pier_runner *runner)
+{
+    atomic_fetch_add_explicit(&runner->refs, 1, memory_order_relaxed);
+}
+
 static inline void pier__runner_enter(pier_runner *runner)
 {
+    pier__runner_ref(runner);
     atomic_fetch_add(&runner->threads, 1);
 }
 
 static inline void pier__runner_leave(pier_runner *runner)
 {
-    /* Looked up before leaving, after which the runner may be gone; where the state changes in
-     * between, close finds the count at 0 when it looks next, in 20 ms. */
-    bool closing = atomic_load(&runner->state);
-    if (atomic_fetch_sub(&runner->threads, 1) == 1 && closing) {
+    if (atomic_fetch_sub(&runner->threads, 1) == 1 && atomic_load(&runner->state)) {
         pier__word_wake(&runner->threads);
     }
+    pier__runner_unref(runner);
 }
 
 /* sdk/runner.c, for loop.c: the loop has no handle of the runner's left. */

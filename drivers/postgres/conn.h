@@ -72,17 +72,17 @@ typedef struct pier__postgres_conn {
     const pier_args *args;
     pier__postgres_statement *statement; /* in the cache, or `unnamed` */
     pier__postgres_statement *preparing; /* not described yet, and so in neither */
-    bool flushing;       /* part of it is not sent yet */
-    bool answered;       /* the server is ready for the next one */
-    int syncs;           /* in pipeline mode: how many are still to come */
-    int part;            /* in pipeline mode: which answer comes next */
+    bool flushing;                       /* part of it is not sent yet */
+    bool answered;                       /* the server is ready for the next one */
+    int syncs;                           /* in pipeline mode: how many are still to come */
+    int part;                            /* in pipeline mode: which answer comes next */
     bool whole;          /* what is being prepared is executed in the same round trip */
     bool copying;        /* COPY out that nobody asked for in this way */
     PGresult *described; /* from preparing */
     PGresult *result;    /* the last one without an error */
     PGresult *error;     /* the first error */
     pier__postgres_cancel *cancel;
-    int64_t until;       /* the bound of cleaning up; 0: none */
+    int64_t until;                   /* the bound of cleaning up; 0: none */
     int64_t cancel_at, cancel_pause; /* when to cancel again */
 
     /* Between requests. */
@@ -94,7 +94,7 @@ typedef struct pier__postgres_conn {
     /* Rows that come one by one, and are collected in blocks. A cursor may be freed before they
      * have ended, so it is known by a number; 0: no rows are coming. */
     unsigned stream, stream_count;
-    bool dropping; /* nobody wants them any more */
+    bool dropping;      /* nobody wants them any more */
     bool out_of_memory; /* which is why */
     pier__postgres_builder builder;
     size_t goal; /* rows of a full block */
@@ -114,10 +114,10 @@ struct pier__postgres_cursor {
     unsigned stream;  /* its number on the connection */
     PGresult *failed; /* an error behind rows that had to be delivered first */
     /* SERVER */
-    int number;         /* in its name, pier_c<number> */
-    char *declare;      /* the statement */
+    int number;    /* in its name, pier_c<number> */
+    char *declare; /* the statement */
     bool declared, binary;
-    bool exhausted; /* the server has no more rows; to be closed there */
+    bool exhausted;               /* the server has no more rows; to be closed there */
     unsigned rollbacks, tx_count; /* of the connection when it was declared */
     int fetch_rows;               /* how many it asks for at once */
 };
@@ -195,9 +195,9 @@ void pier__postgres_stop(pier__db_op *op);
 
 void pier__postgres_succeed(pier__db_op *op);
 void pier__postgres_fail(pier__db_op *op, const pier_error *err);
-void pier__postgres_fail_sql(pier__db_op *op);       /* with conn->error */
+void pier__postgres_fail_sql(pier__db_op *op); /* with conn->error */
 void pier__postgres_fail_cancelled(pier__db_op *op);
-void pier__postgres_fail_broken(pier__db_op *op);    /* the connection is lost */
+void pier__postgres_fail_broken(pier__db_op *op); /* the connection is lost */
 void pier__postgres_fail_nomem(pier__db_op *op);
 
 /* Steps of a request, in op->scratch.step. */

@@ -53,7 +53,8 @@ void pier__postgres_connect_end(pier__postgres_conn *conn)
     memset(&conn->connecting, 0, sizeof conn->connecting);
 }
 
-/* The time left is shared out, so that one address that does not answer leaves some for the rest. */
+/* The time left is shared out, so that one address that does not answer leaves some for the rest.
+ */
 static int64_t attempt_bound(pier__postgres_conn *conn, int64_t until)
 {
     int64_t attempts = db_of(conn)->host_count - conn->connecting.entered;
@@ -116,7 +117,8 @@ static void note_timeout(pier__postgres_conn *conn)
 {
     pier_error_set(&conn->connecting.failure, PIER_ECONNECT,
                    "could not connect to %.120s: no answer in time; check host and port, or raise "
-                   "connect_timeout_ms", conn->base.db->name);
+                   "connect_timeout_ms",
+                   conn->base.db->name);
     close_attempt(conn);
 }
 
@@ -151,7 +153,8 @@ static bool take_addresses(pier__postgres_conn *conn)
     if (!state->next) {
         pier_error_set(&state->failure, PIER_ECONNECT,
                        "could not connect to %.120s: the name of the host was not found (%.80s); "
-                       "check it in the URL", conn->base.db->name, why ? why : "no address");
+                       "check it in the URL",
+                       conn->base.db->name, why ? why : "no address");
     }
     return true;
 }

@@ -15,12 +15,12 @@
 #include <sys/socket.h>
 
 enum {
-    FIRST_ROWS = 256,        /* soon there */
-    BLOCK_ROWS = 1024,       /* enough for a hop between threads to cost little */
-    FETCH_ROWS_MAX = 2048,   /* each FETCH is a round trip */
+    FIRST_ROWS = 256,      /* soon there */
+    BLOCK_ROWS = 1024,     /* enough for a hop between threads to cost little */
+    FETCH_ROWS_MAX = 2048, /* each FETCH is a round trip */
     FETCH_BYTES = 1 << 20,
-    CURSORS_MAX = 64,        /* in one transaction */
-    DRAIN_READS_MAX = 64     /* of 16 KB: more is not read to the end, but cancelled */
+    CURSORS_MAX = 64,    /* in one transaction */
+    DRAIN_READS_MAX = 64 /* of 16 KB: more is not read to the end, but cancelled */
 };
 
 static pier__postgres_cursor *cursor_of(const pier__db_op *op)
@@ -89,7 +89,8 @@ static void start_stream(pier__db_op *op)
     PQsetSingleRowMode(conn->pg);
     pier__postgres_builder_fini(&conn->builder);
     conn->dropping = conn->out_of_memory = false;
-    conn->stream = cursor->stream = ++conn->stream_count ? conn->stream_count : ++conn->stream_count;
+    conn->stream = cursor->stream =
+        ++conn->stream_count ? conn->stream_count : ++conn->stream_count;
     conn->goal = FIRST_ROWS;
     pier__postgres_await(op, PIER__STEP_STREAMING);
 }
@@ -205,9 +206,9 @@ static void start_declare(pier__db_op *op)
         pier__postgres_fail_nomem(op);
         return;
     }
-    conn->sql_size = (size_t)snprintf(cursor->declare, size,
-                                      "DECLARE pier_c%d NO SCROLL CURSOR FOR %s", cursor->number,
-                                      conn->sql);
+    conn->sql_size =
+        (size_t)snprintf(cursor->declare, size, "DECLARE pier_c%d NO SCROLL CURSOR FOR %s",
+                         cursor->number, conn->sql);
     conn->sql = cursor->declare;
     pier__postgres_prepare(op, false);
 }
@@ -312,9 +313,10 @@ static void close_stream(pier__db_op *op)
     pier__postgres_await(op, PIER__STEP_CLOSING);
     pier__postgres_collect(conn);
     /* Often the rest is here already, or nearly, which is cheaper than a cancel request. */
-    for (int i = 0; i < DRAIN_READS_MAX && !conn->answered &&
-                    recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0 &&
-                    pier__postgres_receive(conn); i++) {
+    for (int i = 0;
+         i < DRAIN_READS_MAX && !conn->answered &&
+         recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0 && pier__postgres_receive(conn);
+         i++) {
         pier__postgres_collect(conn);
     }
     if (!conn->answered) {
@@ -394,7 +396,7 @@ void pier__postgres_cursor_start(pier__db_op *op)
     conn->sql = cursor->base.sql;
     conn->sql_size = strlen(conn->sql);
     conn->args = cursor->base.args;
-    cursor->mode = !conn->base.in_tx             ? PIER__CURSOR_STREAM
+    cursor->mode = !conn->base.in_tx            ? PIER__CURSOR_STREAM
                    : can_be_declared(conn->sql) ? PIER__CURSOR_SERVER
                                                 : PIER__CURSOR_WHOLE;
     if (cursor->mode == PIER__CURSOR_SERVER) {

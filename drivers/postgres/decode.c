@@ -37,17 +37,26 @@ static bool has_binary(Oid type)
 static pier__postgres_kind binary_kind(Oid type)
 {
     switch (type) {
-    case PIER__OID_INT4: return PIER__KIND_INT4;
-    case PIER__OID_INT8: return PIER__KIND_INT8;
-    case PIER__OID_INT2: return PIER__KIND_INT2;
-    case PIER__OID_BOOL: return PIER__KIND_BOOL;
-    case PIER__OID_FLOAT8: return PIER__KIND_FLOAT8;
-    case PIER__OID_FLOAT4: return PIER__KIND_FLOAT4;
-    case PIER__OID_OID: return PIER__KIND_OID;
-    case PIER__OID_CHAR: return PIER__KIND_CHAR;
-    case PIER__OID_JSONB: return PIER__KIND_JSONB;
-    default: return has_binary(type) && type != PIER__OID_BYTEA ? PIER__KIND_TEXT
-                                                                              : PIER__KIND_BYTEA;
+    case PIER__OID_INT4:
+        return PIER__KIND_INT4;
+    case PIER__OID_INT8:
+        return PIER__KIND_INT8;
+    case PIER__OID_INT2:
+        return PIER__KIND_INT2;
+    case PIER__OID_BOOL:
+        return PIER__KIND_BOOL;
+    case PIER__OID_FLOAT8:
+        return PIER__KIND_FLOAT8;
+    case PIER__OID_FLOAT4:
+        return PIER__KIND_FLOAT4;
+    case PIER__OID_OID:
+        return PIER__KIND_OID;
+    case PIER__OID_CHAR:
+        return PIER__KIND_CHAR;
+    case PIER__OID_JSONB:
+        return PIER__KIND_JSONB;
+    default:
+        return has_binary(type) && type != PIER__OID_BYTEA ? PIER__KIND_TEXT : PIER__KIND_BYTEA;
     }
 }
 
@@ -57,13 +66,20 @@ static pier__postgres_kind text_kind(Oid type)
     case PIER__OID_INT2:
     case PIER__OID_INT4:
     case PIER__OID_INT8:
-    case PIER__OID_OID: return PIER__KIND_TEXT_INT;
-    case PIER__OID_BOOL: return PIER__KIND_TEXT_BOOL;
-    case PIER__OID_FLOAT4: return PIER__KIND_TEXT_FLOAT4;
-    case PIER__OID_FLOAT8: return PIER__KIND_TEXT_FLOAT8;
-    case PIER__OID_NUMERIC: return PIER__KIND_TEXT_NUMERIC;
-    case PIER__OID_BYTEA: return PIER__KIND_TEXT_BYTEA;
-    default: return PIER__KIND_TEXT;
+    case PIER__OID_OID:
+        return PIER__KIND_TEXT_INT;
+    case PIER__OID_BOOL:
+        return PIER__KIND_TEXT_BOOL;
+    case PIER__OID_FLOAT4:
+        return PIER__KIND_TEXT_FLOAT4;
+    case PIER__OID_FLOAT8:
+        return PIER__KIND_TEXT_FLOAT8;
+    case PIER__OID_NUMERIC:
+        return PIER__KIND_TEXT_NUMERIC;
+    case PIER__OID_BYTEA:
+        return PIER__KIND_TEXT_BYTEA;
+    default:
+        return PIER__KIND_TEXT;
     }
 }
 
@@ -85,8 +101,8 @@ bool pier__postgres_all_binary(const PGresult *described)
 
 static bool malformed(pier_error *err, size_t size)
 {
-    pier_error_set(err, PIER_EPROTOCOL, "the server sent a value of %zu bytes that is not of its type",
-                   size);
+    pier_error_set(err, PIER_EPROTOCOL,
+                   "the server sent a value of %zu bytes that is not of its type", size);
     return false;
 }
 

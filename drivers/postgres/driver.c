@@ -27,8 +27,7 @@ static bool conn_init(pier__conn *base)
     pier__postgres_conn *conn = (pier__postgres_conn *)base;
     conn->fd = -1;
     conn->statements.max = PIER__POSTGRES_CACHE_MAX;
-    if (getrandom(&conn->name_key, sizeof conn->name_key, GRND_NONBLOCK) !=
-        sizeof conn->name_key) {
+    if (getrandom(&conn->name_key, sizeof conn->name_key, GRND_NONBLOCK) != sizeof conn->name_key) {
         conn->name_key = (uint32_t)pier__now(); /* early in the life of a machine */
     }
     return true;
@@ -87,7 +86,8 @@ static const char *begin_sql(const pier_tx_options *options)
          "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY"},
     };
     int isolation = options ? options->isolation : 0;
-    return statements[options && options->read_only][isolation >= 0 && isolation < 4 ? isolation : 0];
+    return statements[options && options->read_only]
+                     [isolation >= 0 && isolation < 4 ? isolation : 0];
 }
 
 static const char *const schemes[] = {"postgresql", "postgres", NULL};

@@ -250,8 +250,8 @@ static int encode_double(const place *at, double value)
 
 static int refuse_size(const place *at, size_t size)
 {
-    return pier_error_set(at->err, PIER_ERANGE, "argument %d is too long: %zu bytes",
-                          at->index + 1, size);
+    return pier_error_set(at->err, PIER_ERANGE, "argument %d is too long: %zu bytes", at->index + 1,
+                          size);
 }
 
 static int encode_text(const place *at, const pier_value *value)
@@ -279,7 +279,8 @@ static int encode_text(const place *at, const pier_value *value)
     if (memchr(text, 0, size)) {
         return pier_error_set(at->err, PIER_EINVAL,
                               "argument %d: text with a zero byte in it cannot be stored; "
-                              "bind it with pier_bytes and use bytea", at->index + 1);
+                              "bind it with pier_bytes and use bytea",
+                              at->index + 1);
     }
     if (is_text_type(at->type)) {
         return put(at, text, size, FORMAT_BINARY);
@@ -316,8 +317,7 @@ static int encode_value(const place *at, const pier_value *value)
     case PIER_BYTES:
         return encode_bytes(at, value);
     default:
-        return pier_error_set(at->err, PIER_ETYPE, "argument %d cannot be bound: %s",
-                              at->index + 1,
+        return pier_error_set(at->err, PIER_ETYPE, "argument %d cannot be bound: %s", at->index + 1,
                               value->type == PIER_INVALID && value->as.why ? value->as.why
                                                                            : "it has no type");
     }
@@ -348,8 +348,8 @@ static bool make_room(pier__postgres_encoder *encoder, int count)
     }
     pier__postgres_encoder_fini(encoder);
     size_t room = count < 8 ? 8 : (size_t)count;
-    char *memory = pier__malloc(
-        room * (sizeof(char *) + sizeof(int) + sizeof(int) + PIER__POSTGRES_SLOT));
+    char *memory =
+        pier__malloc(room * (sizeof(char *) + sizeof(int) + sizeof(int) + PIER__POSTGRES_SLOT));
     if (!memory) {
         return false;
     }

@@ -21,8 +21,8 @@ static const meaning meanings[] = {
     {"40P01", PIER_ESERIALIZATION}, /* deadlock */
     {"55P03", PIER_EBUSY},          /* lock not available */
     {"22003", PIER_ERANGE},         /* numeric value out of range */
-    {"57P01", PIER_EIO}, /* shut down by an administrator */
-    {"57P02", PIER_EIO}, /* after another backend's crash */
+    {"57P01", PIER_EIO},            /* shut down by an administrator */
+    {"57P02", PIER_EIO},            /* after another backend's crash */
     {"57P03", PIER_EIO},
     {"57P05", PIER_EIO}, /* idle for too long */
 };

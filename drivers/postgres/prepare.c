@@ -79,10 +79,10 @@ bool pier__postgres_prepare_send(pier__db_op *op, bool whole)
     conn->whole = whole && (!conn->args || conn->args->count == 0) && !is_copy(statement->sql);
     conn->syncs = 1;
     conn->part = 0;
-    int sent = PQenterPipelineMode(pg) && PQsendPrepare(pg, statement->name, statement->sql, 0, NULL) &&
+    int sent = PQenterPipelineMode(pg) &&
+               PQsendPrepare(pg, statement->name, statement->sql, 0, NULL) &&
                PQsendDescribePrepared(pg, statement->name) &&
-               (!conn->whole ||
-                PQsendQueryPrepared(pg, statement->name, 0, NULL, NULL, NULL, 0)) &&
+               (!conn->whole || PQsendQueryPrepared(pg, statement->name, 0, NULL, NULL, NULL, 0)) &&
                PQpipelineSync(pg) && send_closes(conn);
     return pier__postgres_sent(op, sent);
 }
@@ -170,9 +170,8 @@ static bool is_outdated(const PGresult *error)
 {
     const char *sqlstate = pier__postgres_sqlstate(error);
     const char *function = PQresultErrorField(error, PG_DIAG_SOURCE_FUNCTION);
-    return strcmp(sqlstate, "26000") == 0 ||
-           (strcmp(sqlstate, "0A000") == 0 && function &&
-            strcmp(function, "RevalidateCachedQuery") == 0);
+    return strcmp(sqlstate, "26000") == 0 || (strcmp(sqlstate, "0A000") == 0 && function &&
+                                              strcmp(function, "RevalidateCachedQuery") == 0);
 }
 
 bool pier__postgres_prepare_again(pier__db_op *op)

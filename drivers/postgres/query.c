@@ -12,10 +12,11 @@
 #include <strings.h>
 
 enum {
-    /* How long a request that was cancelled may take to end on the server. Then its connection goes. */
+    /* How long a request that was cancelled may take to end on the server. Then its connection
+       goes. */
     CLEAN_UP_MS = 5000,
-    /* A cancel request that reaches the server before the statement does is lost, so it is repeated,
-     * after this time, then twice that, and so on. */
+    /* A cancel request that reaches the server before the statement does is lost, so it is
+     * repeated, after this time, then twice that, and so on. */
     CANCEL_AGAIN_MS = 20
 };
 
@@ -215,7 +216,9 @@ static bool wind_up(pier__db_op *op, unsigned events)
     default:
         break;
     }
-    if (cancel && !conn->until) {
+    if (cancel && op->request == PIER__ROLLBACK) {
+        conn->base.dead = true; /* the end of the session rolls back as well */
+    } else if (cancel && !conn->until) {
         pier__postgres_stop(op);
     } else if (events & PIER__EXPIRED) {
         if (conn->cancel || !conn->cancel_at || pier__now() >= conn->until) {
@@ -245,10 +248,9 @@ bool pier__postgres_execute_send(pier__db_op *op)
         pier__postgres_fail(op, &err);
         return false;
     }
-    return pier__postgres_sent(op, PQsendQueryPrepared(conn->pg, statement->name,
-                                                       statement->param_count, encoder->values,
-                                                       encoder->sizes, encoder->formats,
-                                                       statement->binary));
+    return pier__postgres_sent(
+        op, PQsendQueryPrepared(conn->pg, statement->name, statement->param_count, encoder->values,
+                                encoder->sizes, encoder->formats, statement->binary));
 }
 
 /* The statement is known to the server: goes on with the request. */
@@ -281,9 +283,9 @@ void pier__postgres_prepare(pier__db_op *op, bool whole)
 static int64_t count_changes(PGresult *result)
 {
     const char *tag = PQcmdStatus(result);
-    bool only_read = strncmp(tag, "SELECT", 6) == 0 ? PQresultStatus(result) == PGRES_TUPLES_OK
-                                                    : strncmp(tag, "FETCH", 5) == 0 ||
-                                                          strncmp(tag, "MOVE", 4) == 0;
+    bool only_read = strncmp(tag, "SELECT", 6) == 0
+                         ? PQresultStatus(result) == PGRES_TUPLES_OK
+                         : strncmp(tag, "FETCH", 5) == 0 || strncmp(tag, "MOVE", 4) == 0;
     const char *count = only_read ? "" : PQcmdTuples(result);
     return *count ? strtoll(count, NULL, 10) : 0;
 }
@@ -455,7 +457,9 @@ static void start(pier__db_op *op)
     } else if (pier__postgres_is_stale(conn)) {
         reconnect(op);
     } else if (conn->resetting) {
+        /* The answer may have been read already, by looking whether the connection is there. */
         pier__postgres_await(op, PIER__STEP_RESETTING);
+        pier__postgres_run_step(op, 0);
     } else {
         start_request(op);
     }
@@ -484,8 +488,9 @@ void pier__postgres_run_step(pier__db_op *op, unsigned events)
         reconnected(op, events);
         return;
     }
-    bool broken = events & (PIER__READABLE | PIER__WRITABLE) && !conn->answered &&
-                  !(conn->stream ? pier__postgres_receive_rows(conn) : pier__postgres_receive(conn));
+    bool broken =
+        events & (PIER__READABLE | PIER__WRITABLE) && !conn->answered &&
+        !(conn->stream ? pier__postgres_receive_rows(conn) : pier__postgres_receive(conn));
     pier__postgres_collect(conn);
     if (broken) {
         conn->base.dead = true;

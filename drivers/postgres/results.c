@@ -45,7 +45,8 @@ bool pier__postgres_receive_rows(pier__postgres_conn *conn)
             return false;
         }
         pier__postgres_collect(conn);
-    } while (!conn->answered && conn->builder.count > before && !pier__postgres_block_is_full(conn));
+    } while (!conn->answered && conn->builder.count > before &&
+             !pier__postgres_block_is_full(conn));
     return true;
 }
 

@@ -36,8 +36,8 @@ static bool whole_cell(const pier_result *block, size_t row, int column, pier_va
     if (size == 0 && PQgetisnull(result, (int)row, column)) {
         return set_null(value);
     }
-    return pier__postgres_decode(block, self->kinds[column],
-                                 PQgetvalue(result, (int)row, column), (size_t)size, value, err);
+    return pier__postgres_decode(block, self->kinds[column], PQgetvalue(result, (int)row, column),
+                                 (size_t)size, value, err);
 }
 
 static void whole_free(pier_result *block)
@@ -80,8 +80,8 @@ static const pier__rows_class built_class = {
 static void read_kinds(rows *self, const PGresult *result, int columns)
 {
     for (int i = 0; i < columns; i++) {
-        self->kinds[i] = (unsigned char)pier__postgres_kind_of(PQftype(result, i),
-                                                               PQfformat(result, i) != 0);
+        self->kinds[i] =
+            (unsigned char)pier__postgres_kind_of(PQftype(result, i), PQfformat(result, i) != 0);
     }
 }
 
@@ -120,8 +120,8 @@ pier_result *pier__postgres_rows(PGresult *result, const unsigned char *kinds, i
     return &self->base;
 }
 
-/* Makes room for `more` items of `size` bytes behind `count`: `least` at first. NULL: no memory, and
- * the old memory stays. */
+/* Makes room for `more` items of `size` bytes behind `count`: `least` at first. NULL: no memory,
+ * and the old memory stays. */
 static void *grow(void *items, size_t *room, size_t count, size_t more, size_t size, size_t least)
 {
     size_t wanted = *room ? *room * 2 : least;

@@ -9,7 +9,8 @@
 #include <sys/socket.h>
 #include <time.h>
 
-/* What has been idle for longer is looked at before it is used: 8 % of a query, so not each time. */
+/* What has been idle for longer is looked at before it is used: 8 % of a query, so not each time.
+ */
 enum { TRUSTED_NS = 1000000000 };
 
 /* A few milliseconds behind, for a third of the price. */

@@ -21,14 +21,14 @@ struct pier__postgres_statement {
     int param_count, column_count;
     Oid *param_types;
     unsigned char *kinds; /* a pier__postgres_kind for each column; behind the types */
-    char name[24]; /* on the server; "" for the unnamed one */
+    char name[24];        /* on the server; "" for the unnamed one */
     size_t sql_size;
     char sql[]; /* zero-terminated */
 };
 
 enum {
-    PIER__POSTGRES_CACHE_MAX = 100,        /* statements a connection, as asyncpg */
-    PIER__POSTGRES_CACHE_SQL_MAX = 15360,  /* longer ones are prepared each time, as asyncpg */
+    PIER__POSTGRES_CACHE_MAX = 100,       /* statements a connection, as asyncpg */
+    PIER__POSTGRES_CACHE_SQL_MAX = 15360, /* longer ones are prepared each time, as asyncpg */
     PIER__POSTGRES_CACHE_BUCKETS = 256
 };
 

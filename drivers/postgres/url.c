@@ -44,7 +44,8 @@ static int refuse(const char *reason, pier_error *err)
     }
     return pier_error_set(err, PIER_EINVAL,
                           "the URL of the Postgres database cannot be read: %s; write "
-                          "postgresql://user@host:port/name?key=value", line);
+                          "postgresql://user@host:port/name?key=value",
+                          line);
 }
 
 static int add_option(pier__postgres_db *db, const char *keyword, const char *value,
@@ -80,9 +81,9 @@ static int copy_options(pier__postgres_db *db, const PQconninfoOption *url,
     /* An encrypted GSS connection is tried by default, which blocks, and crashes after fork. A peer
      * that vanished is noticed after a minute at most, also while something is being sent to it. */
     static const char *const defaults[][2] = {
-        {"gssencmode", "disable"},   {"fallback_application_name", "pier"},
-        {"keepalives_idle", "30"},   {"keepalives_interval", "10"},
-        {"keepalives_count", "3"},   {"tcp_user_timeout", "60000"},
+        {"gssencmode", "disable"}, {"fallback_application_name", "pier"},
+        {"keepalives_idle", "30"}, {"keepalives_interval", "10"},
+        {"keepalives_count", "3"}, {"tcp_user_timeout", "60000"},
     };
     int status = add_option(db, "client_encoding", "UTF8", err);
     for (const PQconninfoOption *at = url; !status && at->keyword; at++) {
@@ -176,7 +177,10 @@ static int make_name(pier__postgres_db *db, const PQconninfoOption *all, pier_er
     }
     char name[512];
     snprintf(name, sizeof name, "postgresql://%.63s%s%s/%.63s", user ? user : "", user ? "@" : "",
-             hosts, database ? database : user ? user : "");
+             hosts,
+             database ? database
+             : user   ? user
+                      : "");
     db->base.name = pier__strdup(name);
     return db->base.name ? 0 : no_memory(err);
 }

@@ -34,7 +34,9 @@ size_t pier__postgres_write_double(char *to, size_t size, double number)
 {
     if (!isfinite(number)) {
         return (size_t)snprintf(to, size, "%s",
-                                isnan(number) ? "NaN" : number > 0 ? "Infinity" : "-Infinity");
+                                isnan(number) ? "NaN"
+                                : number > 0  ? "Infinity"
+                                              : "-Infinity");
     }
     locale_t old = enter_c_locale();
     int length = 0;

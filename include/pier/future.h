@@ -90,6 +90,8 @@ PIER_API int pier_future_wait_first_error(pier_future *const *futures, size_t co
  * Has `cb` called on the loop thread when the operation has ended, always later, never from within
  * this call, and frees the future afterwards.
  *
+ * When the runner has been closed there is no loop thread any more: the future is only freed.
+ *
  * One exception: a future that failed because its handle was NULL, its runner closed or in another
  * process, or because there was no memory for it, knows no loop; its callback runs at once, on this
  * thread.

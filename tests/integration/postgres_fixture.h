@@ -85,7 +85,8 @@ static inline bool await_running(const char *text, int count)
     char sql[256];
     snprintf(sql, sizeof sql,
              "select count(*) from pg_stat_activity where state = 'active' and pid <> "
-             "pg_backend_pid() and query like '%%%s%%'", text);
+             "pg_backend_pid() and query like '%%%s%%'",
+             text);
     return await_int(sql, count);
 }
 
@@ -113,7 +114,8 @@ static inline int connect_observer(void)
 static inline pier_db *open_pool(int pool_max)
 {
     pier_error err = {0};
-    pier_db *pool = pier_db_open(runner, server.url_unix, PIER_DB_OPTIONS(.pool_max = pool_max), &err);
+    pier_db *pool =
+        pier_db_open(runner, server.url_unix, PIER_DB_OPTIONS(.pool_max = pool_max), &err);
     if (!pool) {
         fprintf(stderr, "%s\n", err.message);
     }
@@ -147,8 +149,8 @@ static inline int stop_server(void **state)
     return 0;
 }
 
-/* Open descriptors but those that threads are woken by: Pier keeps them for the next thread, because
- * a wake-up may come late. */
+/* Open descriptors but those that threads are woken by: Pier keeps them for the next thread,
+ * because a wake-up may come late. */
 static inline int count_fds(void)
 {
     int count = 0;

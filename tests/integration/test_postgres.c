@@ -8,8 +8,9 @@
 static int64_t fetch_int(pier_db *pool, const char *sql, pier_error *err)
 {
     int64_t number = INT64_MIN;
-    return pier_db_fetch_into(pool, sql, NULL, PIER_INTO((long long *)&number), err) == 1 ? number
-                                                                                       : INT64_MIN;
+    return pier_db_fetch_into(pool, sql, NULL, PIER_INTO((long long *)&number), err) == 1
+               ? number
+               : INT64_MIN;
 }
 
 /* Types. */
@@ -21,21 +22,24 @@ static int create_types(pier_db *pool, pier_error *err)
     return pier_db_execute_script(
         pool,
         "create table types(b boolean, i2 smallint, i4 integer, i8 bigint, f4 real, f8 double "
-        "precision, t text, v varchar(20), c char(4), by bytea, j json, jb jsonb, o oid, n numeric, "
-        "d date, ts timestamptz, u uuid, a integer[])", err);
+        "precision, t text, v varchar(20), c char(4), by bytea, j json, jb jsonb, o oid, n "
+        "numeric, "
+        "d date, ts timestamptz, u uuid, a integer[])",
+        err);
 }
 
 static int insert_types(pier_db *pool, pier_error *err)
 {
-    return (int)pier_db_execute(
-        pool,
-        "insert into types values($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, "
-        "$16, $17, $18)",
-        PIER_ARGS(true, -2, INT_MIN, INT64_MAX, 0.5, 0.1, "grüße", "var", "ab",
-                  pier_bytes("\0\xff\\x", 4), "{\"a\": 1}", "[1, 2]", 4294967295u,
-                  "12345678901234567890.5", "2024-02-29", "2024-02-29 12:00:00+00",
-                  "00112233-4455-6677-8899-aabbccddeeff", "{1,2}"),
-        err);
+    return (int)pier_db_execute(pool,
+                                "insert into types values($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, "
+                                "$11, $12, $13, $14, $15, "
+                                "$16, $17, $18)",
+                                PIER_ARGS(true, -2, INT_MIN, INT64_MAX, 0.5, 0.1, "grüße", "var",
+                                          "ab", pier_bytes("\0\xff\\x", 4), "{\"a\": 1}", "[1, 2]",
+                                          4294967295u, "12345678901234567890.5", "2024-02-29",
+                                          "2024-02-29 12:00:00+00",
+                                          "00112233-4455-6677-8899-aabbccddeeff", "{1,2}"),
+                                err);
 }
 
 /* The columns that are there in both formats. */
@@ -67,8 +71,8 @@ SCENARIO(test_types__make_the_round_trip_in_binary)
     EXPECT(create_types(pool, &e) == 0 && insert_types(pool, &e) == 1);
     for (int again = 0; again < 2; again++) {
         /* With an argument it is in binary from the first time on. */
-        pier_result *rows = pier_db_fetch(pool, ALL_TYPES " from types where i2 = $1",
-                                          PIER_ARGS(-2), &e);
+        pier_result *rows =
+            pier_db_fetch(pool, ALL_TYPES " from types where i2 = $1", PIER_ARGS(-2), &e);
         EXPECT(pier_result_count(rows) == 1);
         EXPECT(check_types(pier_result_row(rows, 0), &e) == 0);
         EXPECT(pier_result_check(rows, &e) == 0);
@@ -100,8 +104,9 @@ SCENARIO(test_types__make_the_round_trip_in_text)
 SCENARIO(test_types__null_and_empty_are_different)
 {
     pier_error e = {0};
-    pier_result *rows = pier_db_fetch(pool, "select $1::text, $2::text, $3::bytea, $4::int, $5::date",
-                                      PIER_ARGS(NULL, "", pier_bytes("", 0), NULL, NULL), &e);
+    pier_result *rows =
+        pier_db_fetch(pool, "select $1::text, $2::text, $3::bytea, $4::int, $5::date",
+                      PIER_ARGS(NULL, "", pier_bytes("", 0), NULL, NULL), &e);
     const pier_row *row = pier_result_row(rows, 0);
     EXPECT(row && pier_row_is_null(row, 0) && !pier_row_is_null(row, 1));
     EXPECT(pier_row_text(row, 0) == NULL && strcmp(pier_row_text(row, 1), "") == 0);
@@ -131,8 +136,8 @@ SCENARIO(test_types__large_values)
     for (int i = 0; i < SIZE; i++) {
         bytes[i] = (char)(i * 7);
     }
-    pier_result *rows = pier_db_fetch(pool, "select $1::bytea, length($1)",
-                                      PIER_ARGS(pier_bytes(bytes, SIZE)), &e);
+    pier_result *rows =
+        pier_db_fetch(pool, "select $1::bytea, length($1)", PIER_ARGS(pier_bytes(bytes, SIZE)), &e);
     size_t size = 0;
     const void *back = rows ? pier_row_bytes(pier_result_row(rows, 0), 0, &size) : NULL;
     bool same = size == SIZE && memcmp(back, bytes, SIZE) == 0;
@@ -190,7 +195,8 @@ SCENARIO(test_execute__survives_copy)
 {
     pier_error e = {0};
     EXPECT(pier_db_execute(pool, "create table t(id int)", NULL, &e) == 0);
-    EXPECT(pier_db_execute(pool, "insert into t select generate_series(1, 5000)", NULL, &e) == 5000);
+    EXPECT(pier_db_execute(pool, "insert into t select generate_series(1, 5000)", NULL, &e) ==
+           5000);
     for (int again = 0; again < 2; again++) {
         EXPECT(pier_db_execute(pool, "copy t to stdout", NULL, &e) >= 0);
         EXPECT(pier_db_execute(pool, "/* */ copy t to stdout", NULL, &e) >= 0);
@@ -205,11 +211,15 @@ SCENARIO(test_execute__survives_copy)
 SCENARIO(test_script__runs_several_statements_and_stops_at_the_first_error)
 {
     pier_error e = {0};
-    EXPECT(pier_db_execute_script(pool, "create table t(id int); insert into t values(1); commit;"
-                                        "insert into t values(2)", &e) == 0);
+    EXPECT(pier_db_execute_script(pool,
+                                  "create table t(id int); insert into t values(1); commit;"
+                                  "insert into t values(2)",
+                                  &e) == 0);
     EXPECT(fetch_int(pool, "select count(*) from t", &e) == 2);
-    EXPECT(pier_db_execute_script(pool, "begin; insert into t values(3); commit; select 1/0; "
-                                        "insert into t values(4)", &e) == PIER_ESQL);
+    EXPECT(pier_db_execute_script(pool,
+                                  "begin; insert into t values(3); commit; select 1/0; "
+                                  "insert into t values(4)",
+                                  &e) == PIER_ESQL);
     EXPECT(strcmp(e.sqlstate, "22012") == 0);
     EXPECT(fetch_int(pool, "select max(id) from t", &e) == 3);
     /* One that is left open goes with the request, which says so. */
@@ -353,10 +363,12 @@ SCENARIO(test_statements__survive_being_closed_by_somebody_else)
 SCENARIO(test_errors__have_everything_that_the_server_said)
 {
     pier_error e = {0};
-    EXPECT(pier_db_execute_script(pool,
-                                  "create table parents(id int primary key);"
-                                  "create table children(id int primary key, age int check (age > 0), "
-                                  "parent int references parents)", &e) == 0);
+    EXPECT(
+        pier_db_execute_script(pool,
+                               "create table parents(id int primary key);"
+                               "create table children(id int primary key, age int check (age > 0), "
+                               "parent int references parents)",
+                               &e) == 0);
     EXPECT(pier_db_execute(pool, "insert into children values(1, -5, null)", NULL, &e) ==
            PIER_ECONSTRAINT);
     EXPECT(strcmp(e.sqlstate, "23514") == 0 && strcmp(e.constraint, "children_age_check") == 0);
@@ -418,9 +430,10 @@ SCENARIO(test_transaction__options_reach_the_server)
     char *level = NULL, *read_only = NULL;
     pier_db *tx = pier_db_begin(
         pool, PIER_TX_OPTIONS(.isolation = PIER_REPEATABLE_READ, .read_only = true), &e);
-    EXPECT(pier_db_fetch_into(tx, "select current_setting('transaction_isolation'), "
-                                  "current_setting('transaction_read_only')", NULL,
-                              PIER_INTO(&level, &read_only), &e) == 1);
+    EXPECT(pier_db_fetch_into(tx,
+                              "select current_setting('transaction_isolation'), "
+                              "current_setting('transaction_read_only')",
+                              NULL, PIER_INTO(&level, &read_only), &e) == 1);
     bool right = strcmp(level, "repeatable read") == 0 && strcmp(read_only, "on") == 0;
     free(level);
     free(read_only);
@@ -466,8 +479,8 @@ SCENARIO(test_transaction__savepoints)
 SCENARIO(test_transaction__deferred_constraints_fail_at_commit)
 {
     pier_error e = {0};
-    EXPECT(pier_db_execute_script(pool, "create table t(id int unique deferrable initially deferred)",
-                                  &e) == 0);
+    EXPECT(pier_db_execute_script(
+               pool, "create table t(id int unique deferrable initially deferred)", &e) == 0);
     pier_db *tx = pier_db_begin(pool, NULL, &e);
     EXPECT(pier_db_execute(tx, "insert into t values(1), (1)", NULL, &e) == 2);
     EXPECT(pier_db_commit(tx, &e) == PIER_ECONSTRAINT);
@@ -495,15 +508,44 @@ SCENARIO(test_transaction__that_had_failed_unseen_cannot_be_committed)
 SCENARIO(test_transaction__serialization_failures_have_their_own_status)
 {
     pier_error e = {0};
-    EXPECT(pier_db_execute_script(pool, "create table t(id int); insert into t values(1)", &e) == 0);
+    EXPECT(pier_db_execute_script(pool, "create table t(id int); insert into t values(1)", &e) ==
+           0);
     const pier_tx_options *options = PIER_TX_OPTIONS(.isolation = PIER_REPEATABLE_READ);
     pier_db *one = pier_db_begin(pool, options, &e), *two = pier_db_begin(pool, options, &e);
-    EXPECT(fetch_int(one, "select id from t", &e) == 1 && fetch_int(two, "select id from t", &e) == 1);
+    EXPECT(fetch_int(one, "select id from t", &e) == 1 &&
+           fetch_int(two, "select id from t", &e) == 1);
     EXPECT(pier_db_execute(one, "update t set id = 2", NULL, &e) == 1);
     EXPECT(pier_db_commit(one, &e) == 0);
     EXPECT(pier_db_execute(two, "update t set id = 3", NULL, &e) == PIER_ESERIALIZATION);
     pier_db_close(one);
     pier_db_close(two);
+    return 0;
+}
+
+SCENARIO(test_lease__that_is_left_in_a_transaction_is_rolled_back)
+{
+    pier_error e = {0};
+    EXPECT(pier_db_execute(pool, "create table t(id int)", NULL, &e) == 0);
+    for (int i = 0; i < 3; i++) {
+        pier_db *lease = pier_db_lease(pool, &e);
+        EXPECT(pier_db_execute(lease, "begin", NULL, &e) == 0);
+        EXPECT(pier_db_execute(lease, "insert into t values(1)", NULL, &e) == 1);
+        if (i == 1) {
+            EXPECT(pier_db_execute(lease, "select 1/0", NULL, &e) == PIER_ESQL);
+        }
+        pier_db_close(lease);
+        if (i == 2) {
+            /* Idle for so long that the connection is looked at. */
+            pier_db *tx = pier_db_begin(pool, NULL, &e), *other = pier_db_begin(pool, NULL, &e);
+            EXPECT(tx && other && pier_db_execute(other, "select pg_sleep(1.2)", NULL, &e) == 0);
+            pier_db_close(tx);
+            pier_db_close(other);
+        }
+        for (int j = 0; j < 5; j++) {
+            EXPECT(fetch_int(pool, "select count(*) from t", &e) == 0);
+            EXPECT(fetch_int(pool, "select txid_current_if_assigned() is null", &e) == 1);
+        }
+    }
     return 0;
 }
 
@@ -536,9 +578,10 @@ SCENARIO(test_cursor__lets_other_statements_run_between_in_a_transaction)
     pier_error e = {0};
     EXPECT(pier_db_execute(pool, "create table t(id int)", NULL, &e) == 0);
     pier_db *tx = pier_db_begin(pool, NULL, &e);
-    pier_cursor *cursor = pier_db_cursor(tx, "select g from generate_series(1, $1::int) g",
-                                         PIER_ARGS(3000), &e);
-    pier_cursor *other = pier_db_cursor(tx, "select 10 * g from generate_series(1, 3000) g;", NULL, &e);
+    pier_cursor *cursor =
+        pier_db_cursor(tx, "select g from generate_series(1, $1::int) g", PIER_ARGS(3000), &e);
+    pier_cursor *other =
+        pier_db_cursor(tx, "select 10 * g from generate_series(1, 3000) g;", NULL, &e);
     int count = 0;
     for (const pier_row *row; (row = pier_cursor_next(cursor)); count++) {
         const pier_row *beside = pier_cursor_next(other);
@@ -574,9 +617,11 @@ SCENARIO(test_cursor__abandoned_leaves_a_clean_pool)
 {
     pier_error e = {0};
     for (int i = 0; i < 20; i++) {
-        pier_cursor *cursor = pier_db_cursor(
-            pool, i % 2 ? "select g from generate_series(1, 300) g"
-                        : "select generate_series(1, 10000000), repeat('x', 500)", NULL, &e);
+        pier_cursor *cursor =
+            pier_db_cursor(pool,
+                           i % 2 ? "select g from generate_series(1, 300) g"
+                                 : "select generate_series(1, 10000000), repeat('x', 500)",
+                           NULL, &e);
         for (int row = 0; row < i; row++) {
             EXPECT(pier_cursor_next(cursor));
         }
@@ -603,7 +648,8 @@ SCENARIO(test_cursor__of_a_savepoint_that_was_rolled_back_does_no_harm)
 {
     pier_error e = {0};
     pier_db *tx = pier_db_begin(pool, NULL, &e), *inner = pier_db_begin(tx, NULL, &e);
-    pier_cursor *cursor = pier_db_cursor(inner, "select g from generate_series(1, 10000) g", NULL, &e);
+    pier_cursor *cursor =
+        pier_db_cursor(inner, "select g from generate_series(1, 10000) g", NULL, &e);
     EXPECT(pier_cursor_next(cursor));
     pier_db_close(inner);
     EXPECT(pier_cursor_close(cursor, &e) == 0);
@@ -636,7 +682,8 @@ SCENARIO(test_cursor__occupies_a_lease)
 {
     pier_error e = {0};
     pier_db *lease = pier_db_lease(pool, &e);
-    pier_cursor *cursor = pier_db_cursor(lease, "select g from generate_series(1, 100000) g", NULL, &e);
+    pier_cursor *cursor =
+        pier_db_cursor(lease, "select g from generate_series(1, 100000) g", NULL, &e);
     EXPECT(pier_cursor_next(cursor));
     EXPECT(pier_db_execute(lease, "select 1", NULL, &e) == PIER_EBUSY);
     EXPECT(strstr(e.message, "cursor"));
@@ -693,7 +740,8 @@ static void test_futures__many_at_once_share_the_connections(void **state)
         assert_int_equal(pier_row_int64(pier_result_row(rows, 0), 0), 2 * i);
         pier_result_free(rows);
     }
-    assert_true(look_int("select count(*) from pg_stat_activity where application_name = 'pier'") <= 4);
+    assert_true(look_int("select count(*) from pg_stat_activity where application_name = 'pier'") <=
+                4);
 }
 
 static void test_futures__of_a_whole_transaction(void **state)
@@ -721,8 +769,8 @@ static void test_futures__of_the_blocks_of_a_cursor(void **state)
     pier_error err = {0};
     for (int in_tx = 0; in_tx < 2; in_tx++) {
         pier_db *tx = in_tx ? pier_db_begin(db, NULL, &err) : NULL;
-        pier_cursor *cursor = pier_db_cursor(in_tx ? tx : db,
-                                             "select g from generate_series(1, 10000) g", NULL, &err);
+        pier_cursor *cursor = pier_db_cursor(
+            in_tx ? tx : db, "select g from generate_series(1, 10000) g", NULL, &err);
         size_t count = 0, blocks = 0;
         for (;; blocks++) {
             pier_result *block = pier_cursor_block_finish(pier_cursor_block_async(cursor), &err);
@@ -797,6 +845,7 @@ int main(void)
         BOTH(test_transaction__deferred_constraints_fail_at_commit),
         BOTH(test_transaction__that_had_failed_unseen_cannot_be_committed),
         BOTH(test_transaction__serialization_failures_have_their_own_status),
+        BOTH(test_lease__that_is_left_in_a_transaction_is_rolled_back),
         BOTH(test_cursor__streams_outside_transactions),
         BOTH(test_cursor__lets_other_statements_run_between_in_a_transaction),
         BOTH(test_cursor__reads_what_cannot_be_declared),

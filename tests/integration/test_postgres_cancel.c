@@ -7,7 +7,7 @@
 /* Who holds something in the way of the test: a thread of its own. */
 struct holder {
     pthread_t thread;
-    const char *sql; /* run in a transaction that stays open */
+    const char *sql;  /* run in a transaction that stays open */
     atomic_int state; /* 1: it holds; 2: it is to let go */
 };
 
@@ -51,7 +51,8 @@ static void assert_usable(pier_db *pool)
     pier_error err = {0};
     for (int i = 0; i < 8; i++) {
         int number = 0;
-        int got = pier_db_fetch_into(pool, "select $1::int", PIER_ARGS(i), PIER_INTO(&number), &err);
+        int got =
+            pier_db_fetch_into(pool, "select $1::int", PIER_ARGS(i), PIER_INTO(&number), &err);
         assert_string_equal(err.message, "");
         assert_int_equal(got, 1);
         assert_int_equal(number, i);
@@ -160,8 +161,10 @@ static void test_deadline__keeps_the_connection(void **state)
 
 static int run_script(pier_db *pool, pier_error *err)
 {
-    return pier_db_execute_script(pool, "create table if not exists s(id int); insert into s values(1);"
-                                        "select pg_sleep(30); insert into s values(2)", err);
+    return pier_db_execute_script(pool,
+                                  "create table if not exists s(id int); insert into s values(1);"
+                                  "select pg_sleep(30); insert into s values(2)",
+                                  err);
 }
 
 static void test_deadline__of_a_script(void **state)
@@ -264,11 +267,14 @@ static void test_deadline__of_a_commit_that_waits_for_a_lock(void **state)
     struct holder holder;
     assert_int_equal(
         pier_db_execute_script(
-            db, "create table deferred(id int);"
-                "create function wait() returns trigger language plpgsql as $$ begin "
-                "perform pg_advisory_xact_lock(42); return null; end $$;"
-                "create constraint trigger waits after insert on deferred deferrable initially "
-                "deferred for each row execute function wait()", &err), 0);
+            db,
+            "create table deferred(id int);"
+            "create function wait() returns trigger language plpgsql as $$ begin "
+            "perform pg_advisory_xact_lock(42); return null; end $$;"
+            "create constraint trigger waits after insert on deferred deferrable initially "
+            "deferred for each row execute function wait()",
+            &err),
+        0);
     start_holding(&holder, "select pg_advisory_xact_lock(42)");
     end_by_deadline(db, run_commit, "COMMIT");
     stop_holding(&holder);
@@ -300,7 +306,8 @@ static void test_deadline__against_a_server_that_does_not_answer_any_more(void *
     pier_error err = {0};
     char url[128];
     struct support_proxy *proxy = support_proxy_start(server.port);
-    snprintf(url, sizeof url, "postgresql://postgres@127.0.0.1:%d/postgres", support_proxy_port(proxy));
+    snprintf(url, sizeof url, "postgresql://postgres@127.0.0.1:%d/postgres",
+             support_proxy_port(proxy));
     pier_db *pool = pier_db_open(runner, url, PIER_DB_OPTIONS(.pool_max = 2), &err);
     assert_non_null(pool);
     assert_usable(pool);
@@ -315,7 +322,7 @@ static void test_deadline__against_a_server_that_does_not_answer_any_more(void *
     support_proxy_stop(proxy);
 }
 
-/* Ending a scope ignores deadlines, but not for ever. */
+/* Ending a scope ignores deadlines, but not for ever: 5 s until it is cancelled, 5 s for that. */
 static void test_deadline__of_ending_scopes_on_a_server_that_does_not_answer_any_more(void **state)
 {
     (void)state;
@@ -323,7 +330,8 @@ static void test_deadline__of_ending_scopes_on_a_server_that_does_not_answer_any
     pier_error err = {0};
     char url[128];
     struct support_proxy *proxy = support_proxy_start(server.port);
-    snprintf(url, sizeof url, "postgresql://postgres@127.0.0.1:%d/postgres", support_proxy_port(proxy));
+    snprintf(url, sizeof url, "postgresql://postgres@127.0.0.1:%d/postgres",
+             support_proxy_port(proxy));
     pier_db *pool = pier_db_open(runner, url, PIER_DB_OPTIONS(.pool_max = 3), &err);
     pier_db *tx = pier_db_begin(pool, NULL, &err), *lease = pier_db_lease(pool, &err);
     assert_int_equal(pier_db_execute(tx, "select 1", NULL, &err), 0);
@@ -335,7 +343,7 @@ static void test_deadline__of_ending_scopes_on_a_server_that_does_not_answer_any
     (void)!pier_cursor_close(cursor, &err);
     pier_db_close(tx);
     pier_db_close(pool);
-    assert_true(support_now_ms() - started < BOUND_MS);
+    assert_true(support_now_ms() - started < 2 * BOUND_MS);
     support_proxy_stop(proxy);
 }
 
@@ -406,7 +414,8 @@ static void test_cancel__of_futures(void **state)
     }
     /* A future settles when its work is gone. */
     assert_int_equal(look_int("select count(*) from pg_stat_activity where state = 'active' and "
-                              "query like '%pg_sleep%' and pid <> pg_backend_pid()"), 0);
+                              "query like '%pg_sleep%' and pid <> pg_backend_pid()"),
+                     0);
     assert_usable(db);
 }
 

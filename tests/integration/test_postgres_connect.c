@@ -16,12 +16,12 @@ static int try_to_open(pier_task *self, void *arg, pier_error *err)
     (void)self;
     (void)err;
     struct opening *opening = arg;
-    pier_scope *scope = pier_scope_open(
-        runner, PIER_SCOPE_OPTIONS(.timeout_ms = opening->deadline_ms), NULL);
+    pier_scope *scope =
+        pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = opening->deadline_ms), NULL);
     int64_t started = support_now_ms();
-    pier_db *pool = pier_db_open(
-        runner, opening->url, PIER_DB_OPTIONS(.connect_timeout_ms = opening->connect_timeout_ms),
-        &opening->err);
+    pier_db *pool = pier_db_open(runner, opening->url,
+                                 PIER_DB_OPTIONS(.connect_timeout_ms = opening->connect_timeout_ms),
+                                 &opening->err);
     opening->took_ms = support_now_ms() - started;
     pier_scope_close(scope);
     pier_db_close(pool);
@@ -39,7 +39,8 @@ static pier_error fail_to_open(struct opening how, int status, int bound_ms)
     assert_int_equal(pier_task_run(runner, try_to_open, &in_task, NULL), 0);
     assert_int_equal(in_task.err.status, status);
     assert_true(in_task.took_ms >= bound_ms - 20 && in_task.took_ms < bound_ms + AT_ONCE_MS);
-    pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = how.deadline_ms), NULL);
+    pier_scope *scope =
+        pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = how.deadline_ms), NULL);
     pier_future *future = pier_db_open_async(
         runner, how.url, PIER_DB_OPTIONS(.connect_timeout_ms = how.connect_timeout_ms));
     pier_scope_close(scope);
@@ -55,7 +56,8 @@ static void test_connect__nobody_listens(void **state)
     int port = support_port_free();
     snprintf(url, sizeof url, "postgresql://ada:s3cret@127.0.0.1:%d/app", port);
     pier_error err = fail_to_open((struct opening){.url = url}, PIER_ECONNECT, 0);
-    snprintf(expected, sizeof expected, "could not connect to postgresql://ada@127.0.0.1:%d/app", port);
+    snprintf(expected, sizeof expected, "could not connect to postgresql://ada@127.0.0.1:%d/app",
+             port);
     assert_non_null(strstr(err.message, expected));
     assert_non_null(strstr(err.message, "Connection refused"));
     assert_non_null(strstr(err.message, "Is the server running"));
@@ -65,8 +67,8 @@ static void test_connect__nobody_listens(void **state)
 static void test_connect__no_such_socket(void **state)
 {
     (void)state;
-    pier_error err = fail_to_open((struct opening){.url = "postgresql:///app?host=/nowhere"},
-                                  PIER_ECONNECT, 0);
+    pier_error err =
+        fail_to_open((struct opening){.url = "postgresql:///app?host=/nowhere"}, PIER_ECONNECT, 0);
     assert_non_null(strstr(err.message, "/nowhere"));
 }
 
@@ -92,11 +94,13 @@ static int require_passwords(void)
     fprintf(file, "host all ada 127.0.0.1/32 scram-sha-256\n"
                   "local all all trust\nhost all all 127.0.0.1/32 trust\n");
     fclose(file);
-    look(text, sizeof text, "do $$ begin if not exists (select from pg_roles where rolname = 'ada') "
-                            "then create role ada login password 's3cret'; end if; end $$");
+    look(text, sizeof text,
+         "do $$ begin if not exists (select from pg_roles where rolname = 'ada') "
+         "then create role ada login password 's3cret'; end if; end $$");
     look(text, sizeof text, "select pg_reload_conf()");
     /* The postmaster reads it some time later. */
-    return await_int("select count(*) from pg_hba_file_rules where user_name = '{ada}'", 1) ? 0 : -1;
+    return await_int("select count(*) from pg_hba_file_rules where user_name = '{ada}'", 1) ? 0
+                                                                                            : -1;
 }
 
 static void test_connect__passwords(void **state)
@@ -126,8 +130,8 @@ static void test_connect__a_silent_server_costs_the_deadline_and_no_more(void **
     assert_int_equal(support_silent_server_start(&silent), 0);
     snprintf(url, sizeof url, "postgresql://ada:s3cret@127.0.0.1:%d/app", silent.port);
     fail_to_open((struct opening){.url = url, .deadline_ms = 150}, PIER_ETIMEDOUT, 150);
-    pier_error err = fail_to_open((struct opening){.url = url, .connect_timeout_ms = 150},
-                                  PIER_ECONNECT, 150);
+    pier_error err =
+        fail_to_open((struct opening){.url = url, .connect_timeout_ms = 150}, PIER_ECONNECT, 150);
     assert_non_null(strstr(err.message, "no answer in time"));
     /* libpq's own option is in seconds. */
     snprintf(url, sizeof url, "postgresql://127.0.0.1:%d/app?connect_timeout=1", silent.port);
@@ -182,7 +186,8 @@ static void test_connect__goes_on_to_the_host_that_answers(void **state)
     pier_error err = {0};
     struct support_silent_server silent;
     assert_int_equal(support_silent_server_start(&silent), 0);
-    snprintf(url, sizeof url, "postgresql://postgres@127.0.0.1:%d,127.0.0.1:%d,127.0.0.1:%d/postgres",
+    snprintf(url, sizeof url,
+             "postgresql://postgres@127.0.0.1:%d,127.0.0.1:%d,127.0.0.1:%d/postgres",
              support_port_free(), silent.port, server.port);
     for (int async = 0; async < 2; async++) {
         const pier_db_options *options = PIER_DB_OPTIONS(.connect_timeout_ms = 600);
@@ -226,14 +231,17 @@ static void test_connect__nonsense_in_the_url(void **state)
     assert_null(strstr(err.message, "s3cret"));
 }
 
-/* A certificate of its own; false where openssl(1) is missing. From then on the server talks TLS. */
+/* A certificate of its own; false where openssl(1) is missing. From then on the server talks TLS.
+ */
 static bool enable_tls(void)
 {
     char command[1024], text[64];
-    snprintf(command, sizeof command,
-             "cd '%s/data' && openssl req -new -x509 -days 2 -nodes -subj /CN=localhost -out server.crt "
-             "-keyout server.key 2>/dev/null && chmod 600 server.key && chown '%s' server.crt server.key",
-             server.directory, server.user);
+    snprintf(
+        command, sizeof command,
+        "cd '%s/data' && openssl req -new -x509 -days 2 -nodes -subj /CN=localhost -out server.crt "
+        "-keyout server.key 2>/dev/null && chmod 600 server.key && chown '%s' server.crt "
+        "server.key",
+        server.directory, server.user);
     if (system(command) != 0) {
         return false;
     }
@@ -247,8 +255,8 @@ static int use_tls(pier_db *pool, pier_error *err)
     bool tls = false;
     char *text = NULL;
     pier_error e = {0};
-    EXPECT(pier_db_fetch_into(pool, "select ssl from pg_stat_ssl where pid = pg_backend_pid()", NULL,
-                              PIER_INTO(&tls), &e) == 1);
+    EXPECT(pier_db_fetch_into(pool, "select ssl from pg_stat_ssl where pid = pg_backend_pid()",
+                              NULL, PIER_INTO(&tls), &e) == 1);
     EXPECT(tls);
     for (int size = 1; size < 200000; size = size * 3 + 1) {
         EXPECT(pier_db_fetch_into(pool, "select repeat('x', $1)", PIER_ARGS(size), PIER_INTO(&text),
@@ -257,7 +265,8 @@ static int use_tls(pier_db *pool, pier_error *err)
         free(text);
         EXPECT(right);
     }
-    pier_cursor *cursor = pier_db_cursor(pool, "select generate_series(1, 50000), repeat('x', 99)", NULL, &e);
+    pier_cursor *cursor =
+        pier_db_cursor(pool, "select generate_series(1, 50000), repeat('x', 99)", NULL, &e);
     int count = 0;
     for (; pier_cursor_next(cursor); count++) {
     }
@@ -279,7 +288,8 @@ static void test_connect__with_tls(void **state)
         print_message("openssl(1) is missing: TLS is not tested\n");
         skip();
     }
-    snprintf(url, sizeof url, "postgresql://postgres@localhost:%d/postgres?sslmode=require", server.port);
+    snprintf(url, sizeof url, "postgresql://postgres@localhost:%d/postgres?sslmode=require",
+             server.port);
     pier_db *pool = pier_db_open(runner, url, PIER_DB_OPTIONS(.pool_max = 1), &err), *usual = db;
     assert_string_equal(err.message, "");
     db = pool;

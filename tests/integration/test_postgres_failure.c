@@ -10,7 +10,8 @@ static void assert_usable(pier_db *pool)
     pier_error err = {0};
     for (int i = 0; i < 8; i++) {
         int number = 0;
-        int got = pier_db_fetch_into(pool, "select $1::int", PIER_ARGS(i), PIER_INTO(&number), &err);
+        int got =
+            pier_db_fetch_into(pool, "select $1::int", PIER_ARGS(i), PIER_INTO(&number), &err);
         assert_string_equal(err.message, "");
         assert_int_equal(got, 1);
         assert_int_equal(number, i);
@@ -45,10 +46,12 @@ static void test_failure__sessions_that_are_terminated_while_idle(void **state)
     for (int i = 0; i < 4; i++) {
         pier_db_close(leases[i]);
     }
-    look_int("select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = "
-             "'pier'");
+    look_int(
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = "
+        "'pier'");
     assert_true(await_connections(0));
-    /* The first one is trusted, because it was used a moment ago; its end makes the others suspect. */
+    /* The first one is trusted, because it was used a moment ago; its end makes the others suspect.
+     */
     int failures = 0;
     for (int i = 0; i < 8; i++) {
         memset(&err, 0, sizeof err);
@@ -107,7 +110,8 @@ static void test_failure__a_connection_that_breaks_within_a_cursor(void **state)
              support_proxy_port(proxy));
     pier_db *pool = pier_db_open(runner, url, NULL, &err);
     support_proxy_cut_after(proxy, SUPPORT_TO_CLIENT, 200000);
-    pier_cursor *cursor = pier_db_cursor(pool, "select g from generate_series(1, 1000000) g", NULL, &err);
+    pier_cursor *cursor =
+        pier_db_cursor(pool, "select g from generate_series(1, 1000000) g", NULL, &err);
     int count = 0;
     for (const pier_row *row; (row = pier_cursor_next(cursor));) {
         assert_int_equal(pier_row_int64(row, 0), ++count);
@@ -127,7 +131,8 @@ static void test_failure__a_transaction_whose_connection_broke(void **state)
     pier_db *tx = pier_db_begin(db, NULL, &err);
     int pid = 0;
     char sql[64];
-    assert_int_equal(pier_db_fetch_into(tx, "select pg_backend_pid()", NULL, PIER_INTO(&pid), &err), 1);
+    assert_int_equal(pier_db_fetch_into(tx, "select pg_backend_pid()", NULL, PIER_INTO(&pid), &err),
+                     1);
     snprintf(sql, sizeof sql, "select pg_terminate_backend(%d)", pid);
     look_int(sql);
     assert_true(await_connections(0));
@@ -191,7 +196,8 @@ static void test_failure__a_restart_long_ago_is_not_noticed(void **state)
         look_int("select pg_sleep(1.2)");
         assert_true(support_now_ms() - restarted > 1100);
         if (in_task) {
-            assert_int_equal(pier_db_execute_finish(pier_db_execute_async(db, "select 1", NULL), &err), 0);
+            assert_int_equal(
+                pier_db_execute_finish(pier_db_execute_async(db, "select 1", NULL), &err), 0);
         } else {
             assert_int_equal(pier_db_execute(db, "select 1", NULL, &err), 0);
         }
@@ -220,7 +226,8 @@ static void *work(void *arg)
         worker->failures += got != 1 || number != worker->index + i;
         if (i % 20 == 0) {
             pier_db *tx = pier_db_begin(db, NULL, NULL);
-            worker->failures += pier_db_execute(tx, "insert into work values($1)", PIER_ARGS(i), NULL) != 1;
+            worker->failures +=
+                pier_db_execute(tx, "insert into work values($1)", PIER_ARGS(i), NULL) != 1;
             worker->failures += i % 40 == 0 && pier_db_commit(tx, NULL) != 0;
             pier_db_close(tx);
         }
@@ -240,13 +247,15 @@ static void test_threads__share_the_connections(void **state)
     }
     /* At the same time the loop wants some of them. */
     for (int i = 0; i < 100; i++) {
-        assert_int_equal(pier_db_execute_finish(pier_db_execute_async(db, "select 1", NULL), &err), 0);
+        assert_int_equal(pier_db_execute_finish(pier_db_execute_async(db, "select 1", NULL), &err),
+                         0);
     }
     for (int i = 0; i < THREADS; i++) {
         pthread_join(workers[i].thread, NULL);
         assert_int_equal(workers[i].failures, 0);
     }
-    assert_true(look_int("select count(*) from pg_stat_activity where application_name = 'pier'") <= 4);
+    assert_true(look_int("select count(*) from pg_stat_activity where application_name = 'pier'") <=
+                4);
     assert_int_equal(look_int("select count(*) from work"), THREADS * QUERIES / 40);
 }
 
@@ -272,7 +281,8 @@ static void test_fork__leaves_the_parents_sessions_alone(void **state)
     assert_int_equal(pier_db_execute(db, "create table t(id int)", NULL, &err), 0);
     pier_db *tx = pier_db_begin(db, NULL, &err);
     assert_int_equal(pier_db_execute(tx, "insert into t values(1)", NULL, &err), 1);
-    pier_cursor *cursor = pier_db_cursor(db, "select g from generate_series(1, 100000) g", NULL, &err);
+    pier_cursor *cursor =
+        pier_db_cursor(db, "select g from generate_series(1, 100000) g", NULL, &err);
     assert_non_null(pier_cursor_next(cursor));
     pid_t child = fork();
     if (child == 0) {

@@ -67,6 +67,7 @@ static void test_aiosqlite__multiple_connections_write_at_once(void **state)
 
 struct loop {
     pthread_t thread;
+    pier_runner *runner;
     pier_db *db;
     int64_t rows;
     pier_error err;
@@ -85,13 +86,13 @@ static int count_rows(pier_task *self, void *arg, pier_error *err)
 static void *run_a_loop(void *arg)
 {
     struct loop *loop = arg;
-    pier_runner *runner = pier_runner_open(NULL, &loop->err);
-    pier_task_run(runner, count_rows, loop, &loop->err);
-    pier_runner_close(runner);
+    pier_task_run(loop->runner, count_rows, loop, &loop->err);
     return NULL;
 }
 
-/* The connection is the fixture's runner's; the tasks run on loops of other runners. */
+/* The connection is the fixture's runner's; the tasks run on loops of other runners. All are opened
+ * before the first is closed: TSan does not see libuv close a descriptor, and takes the next one of
+ * that number for the same. */
 static void test_aiosqlite__multi_loop_usage(void **state)
 {
     struct fixture *f = *state;
@@ -100,13 +101,16 @@ static void test_aiosqlite__multi_loop_usage(void **state)
     execute(db, "create table foo(id int, name varchar)", NULL);
     execute(db, "insert into foo values ($1, $2), ($3, $4)", PIER_ARGS(1, "Sally", 2, "Janet"));
     for (int i = 0; i < THREADS; i++) {
-        loops[i] = (struct loop){.db = db};
+        loops[i] = (struct loop){.runner = pier_runner_open(NULL, &f->err), .db = db};
+    }
+    for (int i = 0; i < THREADS; i++) {
         assert_int_equal(pthread_create(&loops[i].thread, NULL, run_a_loop, &loops[i]), 0);
     }
     for (int i = 0; i < THREADS; i++) {
         pthread_join(loops[i].thread, NULL);
     }
     for (int i = 0; i < THREADS; i++) {
+        pier_runner_close(loops[i].runner);
         assert_ok(&loops[i].err);
         assert_int_equal(loops[i].rows, 2);
     }
@@ -162,7 +166,7 @@ static void test_aiosqlite__row_factory_and_text_factory_are_getters(void **stat
     assert_int_equal(size, 2);
     assert_int_equal(pier_result_column(result, "no such column"), -1);
     assert_true(pier_result_check(result, &f->err) < 0);
-    assert_error(&f->err, f->err.status, "no such column");
+    assert_error(&f->err, PIER_EINVAL, "there is no column");
     pier_result_free(result);
 }
 
@@ -210,7 +214,6 @@ static void test_aiosqlite__cursor_on_closed_connection_loop(void **state)
 {
     struct fixture *f = *state;
     pier_future *queries[QUERIES];
-    int answered = 0;
     pier_cursor *cursor = pier_db_cursor(f->db, "select 1, 2", NULL, &f->err);
     for (int i = 0; i < QUERIES; i++) {
         queries[i] = pier_db_fetch_async(f->db, "select 1, 2", NULL);
@@ -219,15 +222,15 @@ static void test_aiosqlite__cursor_on_closed_connection_loop(void **state)
     f->db = NULL;
     for (int i = 0; i < QUERIES; i++) {
         pier_result *result = pier_db_fetch_finish(queries[i], &f->err);
-        answered += pier_result_count(result) == 1;
-        if (!result) {
+        if (result) {
+            assert_int_equal(pier_result_count(result), 1);
+        } else {
             assert_error(&f->err, PIER_ECLOSED, "closed");
         }
         pier_result_free(result);
         pier_result_free(pier_cursor_block(cursor, NULL));
     }
     pier_db_close_finish(closing);
-    assert_in_range(answered, 0, QUERIES);
     assert_true(pier_cursor_close(cursor, &f->err) == 0 || f->err.status == PIER_ECLOSED);
 }
 

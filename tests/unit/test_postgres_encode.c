@@ -81,12 +81,14 @@ static void test_encode__integers_in_the_size_that_the_server_wants(void **state
 static void test_encode__integers_that_do_not_fit_are_refused(void **state)
 {
     (void)state;
-    assert_refused(pier_int64(32768), PIER__OID_INT2, PIER_ERANGE, "32768, is out of range for smallint");
+    assert_refused(pier_int64(32768), PIER__OID_INT2, PIER_ERANGE,
+                   "32768, is out of range for smallint");
     assert_refused(pier_int64(-32769), PIER__OID_INT2, PIER_ERANGE, "smallint");
     assert_refused(pier_int64(INT64_C(1) << 31), PIER__OID_INT4, PIER_ERANGE, "integer");
     assert_refused(pier_int64(-1), PIER__OID_OID, PIER_ERANGE, "oid");
     assert_refused(pier_int64(2), PIER__OID_BOOL, PIER_ERANGE, "boolean");
-    assert_refused(pier_int64((INT64_C(1) << 53) + 1), PIER__OID_FLOAT8, PIER_ERANGE, "double precision");
+    assert_refused(pier_int64((INT64_C(1) << 53) + 1), PIER__OID_FLOAT8, PIER_ERANGE,
+                   "double precision");
     assert_refused(pier_int64((1 << 24) + 1), PIER__OID_FLOAT4, PIER_ERANGE, "real");
     assert_refused(pier_uint64(UINT64_MAX), PIER__OID_INT8, PIER_ETYPE, "unsigned");
 }
@@ -110,14 +112,16 @@ static void test_encode__doubles(void **state)
     assert_text(pier_double(-INFINITY), PIER__OID_NUMERIC, "-Infinity");
     assert_text(pier_double(NAN), PIER__OID_NUMERIC, "NaN");
     assert_refused(pier_double(1e39), PIER__OID_FLOAT4, PIER_ERANGE, "1e+39");
-    assert_refused(pier_double(1), PIER__OID_INT4, PIER_ETYPE, "is a double, but the statement wants integer");
+    assert_refused(pier_double(1), PIER__OID_INT4, PIER_ETYPE,
+                   "is a double, but the statement wants integer");
 }
 
 static void test_encode__doubles_read_back_as_the_same_number(void **state)
 {
     (void)state;
-    static const double numbers[] = {5e-324, 1.7976931348623157e308, -2.2250738585072014e-308, 0.1,
-                                     123456789012345678.0, 3.0000000000000004, -0.0};
+    static const double numbers[] = {5e-324, 1.7976931348623157e308, -2.2250738585072014e-308,
+                                     0.1,    123456789012345678.0,   3.0000000000000004,
+                                     -0.0};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         assert_int_equal(encode(pier_double(numbers[i]), PIER__OID_NUMERIC), 0);
         double back = strtod(encoder.values[0], NULL);
@@ -169,7 +173,8 @@ static void test_encode__text_with_a_zero_byte_behind_it_for_other_types(void **
 static void test_encode__text_is_no_number_no_boolean_and_no_bytes(void **state)
 {
     (void)state;
-    assert_refused(pier_text("1"), PIER__OID_INT4, PIER_ETYPE, "is text, but the statement wants integer");
+    assert_refused(pier_text("1"), PIER__OID_INT4, PIER_ETYPE,
+                   "is text, but the statement wants integer");
     assert_refused(pier_text("1"), PIER__OID_FLOAT8, PIER_ETYPE, "bind a number");
     assert_refused(pier_text("t"), PIER__OID_BOOL, PIER_ETYPE, "bind a bool");
     assert_refused(pier_text("x"), PIER__OID_BYTEA, PIER_ETYPE, "pier_bytes");

@@ -1,4 +1,5 @@
-/* The statement cache of a Postgres connection: found by text, forgotten in the order of last use. */
+/* The statement cache of a Postgres connection: found by text, forgotten in the order of last use.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

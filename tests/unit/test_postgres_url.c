@@ -20,9 +20,9 @@ static pier_error err;
 static int set_up(void **state)
 {
     (void)state;
-    static const char *const variables[] = {"PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER",
-                                            "PGDATABASE", "PGSERVICE", "PGCONNECT_TIMEOUT",
-                                            "PGGSSENCMODE"};
+    static const char *const variables[] = {
+        "PGHOST",    "PGHOSTADDR",        "PGPORT",      "PGUSER", "PGDATABASE",
+        "PGSERVICE", "PGCONNECT_TIMEOUT", "PGGSSENCMODE"};
     for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
         unsetenv(variables[i]);
     }
@@ -110,8 +110,10 @@ static void test_url__refuses_nonsense_without_showing_the_password(void **state
 {
     (void)state;
     static const char *const urls[] = {
-        "postgresql://ada:s3cret@[::1/app",  "postgresql://ada:s3cret%zz@h/app",
-        "postgresql://ada:s3cret@h/app?s3cret", "postgresql://ada:s3cret@h/app?a=b=s3cret",
+        "postgresql://ada:s3cret@[::1/app",
+        "postgresql://ada:s3cret%zz@h/app",
+        "postgresql://ada:s3cret@h/app?s3cret",
+        "postgresql://ada:s3cret@h/app?a=b=s3cret",
         "postgresql://ada:s3cret@h/app?password=%00s3cret",
         "postgresql://ada:s3cret@h/app?no_such_option=s3cret",
         "postgresql://ada:s3cret@one,two/app?port=1,2,3",

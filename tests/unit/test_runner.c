@@ -84,6 +84,28 @@ static void test_close__settles_futures_in_flight(void **state)
     }
 }
 
+static void set_called(pier_future *future, void *user_data)
+{
+    (void)future;
+    atomic_fetch_add((atomic_int *)user_data, 1);
+}
+
+static void test_close__leaves_futures_that_may_still_be_used(void **state)
+{
+    (void)state;
+    atomic_int called = 0;
+    pier_error err = {0};
+    pier_runner *one = pier_runner_open(NULL, NULL);
+    pier_future *then = pier_task_start(one, sleep_long, NULL);
+    pier_future *taken = pier_task_start(one, sleep_long, NULL);
+    pier_runner_close(one);
+    pier_future_cancel(taken);
+    assert_int_equal(pier_future_wait(taken, 0, &err), 1);
+    assert_int_equal(pier_task_finish(taken, &err), PIER_ECLOSED);
+    pier_future_then(then, set_called, &called); /* frees it: there is no loop to call back on */
+    assert_int_equal(atomic_load(&called), 0);
+}
+
 static void test_close__frees_futures_that_nobody_waits_for(void **state)
 {
     (void)state;
@@ -474,6 +496,7 @@ int main(void)
         cmocka_unit_test(test_runners__may_be_many_at_once),
         cmocka_unit_test(test_close__of_null_is_harmless),
         cmocka_unit_test(test_close__settles_futures_in_flight),
+        cmocka_unit_test(test_close__leaves_futures_that_may_still_be_used),
         cmocka_unit_test(test_close__frees_futures_that_nobody_waits_for),
         cmocka_unit_test(test_close__in_a_task_happens_behind_it),
         cmocka_unit_test(test_close__in_a_callback_happens_behind_it),
