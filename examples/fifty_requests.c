@@ -44,7 +44,7 @@ int main(int argc, char **argv)
     /* A group that collects goes on when one fails; the others fail fast. */
     pier_group *group =
         pier_group_open(runner, PIER_GROUP_OPTIONS(.collect = true, .timeout_ms = 60000), &err);
-    char paths[REQUESTS][16];
+    char paths[REQUESTS][24];
     for (int i = 0; i < REQUESTS; i++) {
         snprintf(paths[i], sizeof paths[i], "item/%d", i);
         pier_group_add(group, pier_http_get_async(http, paths[i], NULL), paths[i]);

@@ -234,6 +234,37 @@ static void test_aiosqlite__cursor_on_closed_connection_loop(void **state)
     assert_true(pier_cursor_close(cursor, &f->err) == 0 || f->err.status == PIER_ECLOSED);
 }
 
+/* Progress of an endless query: it runs, and so has the only connection. */
+static int on_progress(void *user_data)
+{
+    atomic_store((atomic_bool *)user_data, true);
+    return 0;
+}
+
+static bool is_set(void *user_data)
+{
+    return atomic_load((atomic_bool *)user_data);
+}
+
+/* aiosqlite's close waits for its queue; here what waits for the connection ends. */
+static void test_aiosqlite__close_refuses_what_still_waits(void **state)
+{
+    struct fixture *f = *state;
+    atomic_bool runs = false;
+    pier_sqlite_set_progress(f->db, 100, on_progress, &runs, NULL, &f->err);
+    pier_future *running = pier_db_execute_async(f->db, ENDLESS "select count(*) from n", NULL);
+    assert_true(support_wait_until(is_set, &runs, BOUND_MS));
+    pier_future *waiting = pier_db_fetch_async(f->db, "select 1", NULL);
+    pier_future *closing = pier_db_close_async(f->db);
+    f->db = NULL;
+    assert_null(pier_db_fetch_finish(waiting, &f->err));
+    assert_error(&f->err, PIER_ECLOSED, "closed");
+    pier_future_cancel(running);
+    assert_true(pier_db_execute_finish(running, &f->err) < 0);
+    assert_error(&f->err, PIER_ECANCELLED, NULL);
+    pier_db_close_finish(closing);
+}
+
 static void test_aiosqlite__close_multiple_is_harmless_for_null(void **state)
 {
     struct fixture *f = *state;
@@ -281,6 +312,7 @@ int main(void)
         TEST(test_aiosqlite__iterdump_gives_a_statement_a_row),
         TEST(test_aiosqlite__cursor_on_closed_connection),
         TEST(test_aiosqlite__cursor_on_closed_connection_loop),
+        TEST(test_aiosqlite__close_refuses_what_still_waits),
         TEST(test_aiosqlite__close_multiple_is_harmless_for_null),
         TEST(test_aiosqlite__left_open_is_closed_by_its_runner),
     };
