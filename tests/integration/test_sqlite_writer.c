@@ -54,7 +54,7 @@ static void test_writer__copies_what_it_is_given(void **state)
     struct fixture *f = *state;
     pier_writer *writer =
         pier_db_writer(f->db, "insert into t(id, name) values (:id, :name)", &f->err);
-    char name[16], key[] = "name";
+    char name[24], key[] = "name";
     for (int i = 1; i <= 600; i++) {
         snprintf(name, sizeof name, "name %d", i);
         strcpy(key, "name");
