@@ -4,6 +4,7 @@
 #include "tests/sqllogictest/values.h"
 
 #include <search.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,7 +28,7 @@ const struct slt_label *slt_labels_put(struct slt_labels *labels, const char *na
     if (!found) {
         struct slt_label *label = slt_allocate(sizeof *label);
         label->name = slt_copy(name);
-        memcpy(label->hash, hash, sizeof label->hash);
+        snprintf(label->hash, sizeof label->hash, "%s", hash);
         label->line = line;
         found = tsearch(label, &labels->root, compare);
         slt_check_memory(found);
