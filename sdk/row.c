@@ -5,6 +5,7 @@
 #include "sdk/row.h"
 
 #include "sdk/alloc.h"
+#include "sdk/number.h"
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
@@ -186,7 +187,7 @@ static int to_double(const pier_result *block, int column, const pier_value *val
         *to = value->as.b;
         return 0;
     case PIER_NUMERIC:
-        *to = strtod(value->as.p.data, NULL);
+        *to = pier__double_read(value->as.p.data, NULL);
         return 0;
     default:
         return cannot(block, column, value, "a number", PIER_ETYPE, err);
@@ -251,8 +252,8 @@ static int parse_double(const pier_result *block, int column, pier_value *value,
         return 0;
     }
     const char *text = value->as.p.data;
-    char *end = NULL;
-    double number = is_decimal(value) ? strtod(text, &end) : 0;
+    const char *end = NULL;
+    double number = is_decimal(value) ? pier__double_read(text, &end) : 0;
     if (!end || end == text || *end) {
         return cannot(block, column, value, "a number", PIER_ETYPE, err);
     }
@@ -279,16 +280,6 @@ static int parse_bool(const pier_result *block, int column, pier_value *value, p
     return cannot(block, column, value, "a boolean", PIER_ETYPE, err);
 }
 
-/* The shortest of the usual precisions that reads back as the same number. */
-static int write_double(char *buffer, size_t size, double d)
-{
-    int length = snprintf(buffer, size, "%.15g", d);
-    if (strtod(buffer, NULL) != d) {
-        length = snprintf(buffer, size, "%.17g", d);
-    }
-    return length;
-}
-
 /* Writes a number or boolean out; the text lives as long as the block. */
 static const char *write_out(const pier_result *block, const pier_value *value, size_t *size,
                              pier_error *err)
@@ -298,7 +289,7 @@ static const char *write_out(const pier_result *block, const pier_value *value, 
     if (value->type == PIER_INT64) {
         length = snprintf(buffer, sizeof buffer, "%" PRId64, value->as.i);
     } else if (value->type == PIER_DOUBLE) {
-        length = write_double(buffer, sizeof buffer, value->as.d);
+        length = (int)pier__double_write(buffer, sizeof buffer, value->as.d);
     } else {
         length = snprintf(buffer, sizeof buffer, "%s", value->as.b ? "true" : "false");
     }

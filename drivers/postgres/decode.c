@@ -6,6 +6,7 @@
 
 #include "drivers/postgres/types.h"
 #include "drivers/postgres/wire.h"
+#include "sdk/number.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -181,8 +182,8 @@ static bool decode_text_float(pier__postgres_kind kind, const char *data, size_t
                               pier_value *value, pier_error *err)
 {
     const char *end;
-    double number = kind == PIER__KIND_TEXT_FLOAT4 ? pier__postgres_read_float(data, &end)
-                                                   : pier__postgres_read_double(data, &end);
+    double number = kind == PIER__KIND_TEXT_FLOAT4 ? pier__float_read(data, &end)
+                                                   : pier__double_read(data, &end);
     return end == data + size && size > 0 ? set_double(value, number) : malformed(err, size);
 }
 

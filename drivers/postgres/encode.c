@@ -7,6 +7,7 @@
 #include "drivers/postgres/types.h"
 #include "drivers/postgres/wire.h"
 #include "sdk/alloc.h"
+#include "sdk/number.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -71,7 +72,7 @@ static int refuse_int(const place *at, int64_t number)
 static int refuse_double(const place *at, double number)
 {
     char text[PIER__POSTGRES_SLOT];
-    pier__postgres_write_double(text, sizeof text, number);
+    pier__double_write(text, sizeof text, number);
     return refuse_range(at, text);
 }
 
@@ -244,7 +245,7 @@ static int encode_double(const place *at, double value)
     case PIER__OID_BYTEA:
         return refuse_type(at, PIER_DOUBLE, "bind it with pier_bytes(data, size)");
     default:
-        return put_terminated(at, text, pier__postgres_write_double(text, sizeof text, value));
+        return put_terminated(at, text, pier__double_write(text, sizeof text, value));
     }
 }
 

@@ -1,10 +1,8 @@
 #ifndef PIER_DRIVERS_POSTGRES_WIRE_H
 #define PIER_DRIVERS_POSTGRES_WIRE_H
 /*
- * Numbers in the byte order of the network, and numbers as text in that of C, whatever the
- * program's locale is.
+ * Numbers in the byte order of the network.
  */
-#include <stddef.h>
 #include <stdint.h>
 
 static inline void pier__put16(char *to, uint16_t number)
@@ -40,12 +38,5 @@ static inline uint64_t pier__get64(const char *from)
 {
     return (uint64_t)pier__get32(from) << 32 | pier__get32(from + 4);
 }
-
-/* The shortest text that reads back as the same number; Postgres's words for what is not finite.
- * Gives its length. */
-size_t pier__postgres_write_double(char *to, size_t size, double number);
-/* Reads what Postgres wrote. `*end` is set behind it. */
-double pier__postgres_read_double(const char *text, const char **end);
-float pier__postgres_read_float(const char *text, const char **end);
 
 #endif

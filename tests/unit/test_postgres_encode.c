@@ -7,7 +7,6 @@
 
 #include <cmocka.h>
 
-#include <locale.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,17 +128,6 @@ static void test_encode__doubles_read_back_as_the_same_number(void **state)
     }
 }
 
-static void test_encode__does_not_care_for_the_locale(void **state)
-{
-    (void)state;
-    if (!setlocale(LC_NUMERIC, "de_DE.UTF-8")) {
-        print_message("no German locale is installed\n");
-        skip();
-    }
-    assert_text(pier_double(0.5), PIER__OID_NUMERIC, "0.5");
-    setlocale(LC_NUMERIC, "C");
-}
-
 static void test_encode__booleans(void **state)
 {
     (void)state;
@@ -248,7 +236,6 @@ int main(void)
         TEST(test_encode__integers_as_text_for_other_types),
         TEST(test_encode__doubles),
         TEST(test_encode__doubles_read_back_as_the_same_number),
-        TEST(test_encode__does_not_care_for_the_locale),
         TEST(test_encode__booleans),
         TEST(test_encode__text_as_its_bytes),
         TEST(test_encode__text_with_a_zero_byte_behind_it_for_other_types),

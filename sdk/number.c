@@ -1,7 +1,7 @@
 /*
  * Floating point as text, independent of the locale.
  */
-#include "drivers/postgres/wire.h"
+#include "sdk/number.h"
 
 #include <locale.h>
 #include <math.h>
@@ -30,7 +30,7 @@ static void leave_c_locale(locale_t old)
     }
 }
 
-size_t pier__postgres_write_double(char *to, size_t size, double number)
+size_t pier__double_write(char *to, size_t size, double number)
 {
     if (!isfinite(number)) {
         return (size_t)snprintf(to, size, "%s",
@@ -51,7 +51,7 @@ size_t pier__postgres_write_double(char *to, size_t size, double number)
     return (size_t)length;
 }
 
-double pier__postgres_read_double(const char *text, const char **end)
+double pier__double_read(const char *text, const char **end)
 {
     locale_t old = enter_c_locale();
     double number = strtod(text, (char **)end);
@@ -59,7 +59,7 @@ double pier__postgres_read_double(const char *text, const char **end)
     return number;
 }
 
-float pier__postgres_read_float(const char *text, const char **end)
+float pier__float_read(const char *text, const char **end)
 {
     locale_t old = enter_c_locale();
     float number = strtof(text, (char **)end);
