@@ -22,7 +22,7 @@ struct pier_runner {
     int64_t close_timeout_ms;
     unsigned fork_generation;
 
-    atomic_int refs;  /* of the memory alone: its own, and one for each operation */
+    atomic_int refs;            /* of the memory alone: its own, and one for each operation */
     atomic_int state;           /* a pier__runner_state */
     atomic_int threads;         /* plain threads inside an operation */
     atomic_bool scopes_changed; /* some scope was cancelled: look at all operations */

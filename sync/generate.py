@@ -585,7 +585,10 @@ def nest(template, prototype):
     line = template.format(f"{prototype.operation}({', '.join(arguments)})")
     if len(line) <= columns:
         return [line]
-    head = f"pier_future *operation = {prototype.operation}("
+    variable, call = "pier_future *operation =", f"{prototype.operation}({', '.join(arguments)});"
+    if len(f"{variable} {call}") > columns >= len(INDENT + call):
+        return [variable, INDENT + call, template.format("operation")]
+    head = f"{variable} {prototype.operation}("
     return [*fill(head, arguments, ");", columns), template.format("operation")]
 
 

@@ -26,16 +26,16 @@ pier_future *pier_sqlite_set_progress_async(pier_db *db, int instructions,
                                             pier_sqlite_progress_fn progress, void *user_data,
                                             pier_sqlite_destroy_fn destroy)
 {
-    pier_future *operation = pier__sqlite_set_progress_op(db, instructions, progress, user_data,
-                                                          destroy);
+    pier_future *operation =
+        pier__sqlite_set_progress_op(db, instructions, progress, user_data, destroy);
     return pier__op_submit(operation);
 }
 
 int pier_sqlite_set_progress(pier_db *db, int instructions, pier_sqlite_progress_fn progress,
                              void *user_data, pier_sqlite_destroy_fn destroy, pier_error *err)
 {
-    pier_future *operation = pier__sqlite_set_progress_op(db, instructions, progress, user_data,
-                                                          destroy);
+    pier_future *operation =
+        pier__sqlite_set_progress_op(db, instructions, progress, user_data, destroy);
     return pier_sqlite_set_progress_finish(pier__op_run(operation, err), err);
 }
 
@@ -48,16 +48,16 @@ pier_future *pier_sqlite_set_trace_async(pier_db *db, int events, bool values,
                                          pier_sqlite_trace_fn trace, void *user_data,
                                          pier_sqlite_destroy_fn destroy)
 {
-    pier_future *operation = pier__sqlite_set_trace_op(db, events, values, trace, user_data,
-                                                       destroy);
+    pier_future *operation =
+        pier__sqlite_set_trace_op(db, events, values, trace, user_data, destroy);
     return pier__op_submit(operation);
 }
 
 int pier_sqlite_set_trace(pier_db *db, int events, bool values, pier_sqlite_trace_fn trace,
                           void *user_data, pier_sqlite_destroy_fn destroy, pier_error *err)
 {
-    pier_future *operation = pier__sqlite_set_trace_op(db, events, values, trace, user_data,
-                                                       destroy);
+    pier_future *operation =
+        pier__sqlite_set_trace_op(db, events, values, trace, user_data, destroy);
     return pier_sqlite_set_trace_finish(pier__op_run(operation, err), err);
 }
 

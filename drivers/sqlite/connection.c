@@ -66,8 +66,7 @@ static int64_t next_try(pier__sqlite_conn *conn, int count, int64_t now)
 {
     static const int waits_ms[] = {1, 2, 5, 10, 15, 20, 25};
     const int last = (int)(sizeof waits_ms / sizeof *waits_ms) - 1;
-    int wait_ms =
-        conn->hooks.set[PIER__SQLITE_BUSY] ? pier__sqlite_hook_busy(conn, count, now) : 0;
+    int wait_ms = conn->hooks.set[PIER__SQLITE_BUSY] ? pier__sqlite_hook_busy(conn, count, now) : 0;
     if (wait_ms) {
         return wait_ms < 0 ? 0 : now + INT64_C(1000000) * wait_ms;
     }

@@ -84,10 +84,11 @@ static bool check_log(pier__sqlite_conn *conn)
         return false;
     }
     if (pier__sqlite_has_wal_reset_bug(sqlite3_libversion_number())) {
-        pier__log(PIER_LOG_WARNING,
-                  "%s: SQLite %s has the WAL-reset bug (fixed in 3.51.3, 3.50.7 and 3.44.6): let no "
-                  "other process write to this file",
-                  conn->base.db->name, sqlite3_libversion());
+        pier__log(
+            PIER_LOG_WARNING,
+            "%s: SQLite %s has the WAL-reset bug (fixed in 3.51.3, 3.50.7 and 3.44.6): let no "
+            "other process write to this file",
+            conn->base.db->name, sqlite3_libversion());
     }
     return true;
 }

@@ -145,13 +145,14 @@ template <class... T> inline pier__cxx_intos<sizeof...(T)> pier__make_intos(cons
 
 namespace pier
 {
-/* pier::options<pier_db_options> options; options.pool_max = 8; pier_db_open(r, url, &options, &err) */
+/* pier::options<pier_db_options> options; options.pool_max = 8; pier_db_open(r, url, &options,
+ * &err) */
 template <class T> struct options : T {
     options() : T{}
     {
         this->struct_size = sizeof(T);
     }
 };
-}
+} // namespace pier
 
 #endif

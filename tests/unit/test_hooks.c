@@ -102,7 +102,8 @@ static void test_trace__tells_of_blocking_and_of_submitted_operations(void **sta
     assert_string_equal(seen.text, "pier_lane_run");
     assert_int_equal(seen.status, PIER_EUSER);
     assert_false(seen.on_loop);
-    assert_int_equal(pier_lane_run_finish(pier_lane_run_async(lane, dislike, NULL), NULL), PIER_EUSER);
+    assert_int_equal(pier_lane_run_finish(pier_lane_run_async(lane, dislike, NULL), NULL),
+                     PIER_EUSER);
     assert_int_equal(count_seen(), 2);
     assert_true(seen.on_loop);
     pier_trace_set(NULL, NULL);
@@ -128,7 +129,8 @@ static void test_unobserved__says_nothing_of_one_that_was_read(void **state)
     pier_runner *owner = pier_runner_open(NULL, NULL);
     pier_lane *lane = pier_lane_open(owner, NULL, NULL);
     pier_unobserved_set(on_unobserved, NULL);
-    assert_int_equal(pier_lane_run_finish(pier_lane_run_async(lane, dislike, NULL), NULL), PIER_EUSER);
+    assert_int_equal(pier_lane_run_finish(pier_lane_run_async(lane, dislike, NULL), NULL),
+                     PIER_EUSER);
     pier_group *group = pier_group_open(owner, NULL, NULL);
     pier_group_add(group, pier_lane_run_async(lane, dislike, NULL), NULL);
     assert_int_equal(pier_group_close(group, NULL), PIER_EUSER);

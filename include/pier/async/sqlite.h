@@ -42,10 +42,10 @@ extern "C" {
  *
  * A pool has one connection. With readers it has one that writes and N that only read: on the pool,
  * SELECT, VALUES, WITH and EXPLAIN run on a reader where SQLite says that they only read there,
- * everything else on the writer, in the order in which it came. pier_db_begin with `read_only` takes
- * a reader and sees one state of the database; any other transaction, and pier_db_lease, take the
- * writer. A cursor on the pool keeps its reader until it is closed. What belongs to a connection
- * (temporary tables, last_insert_rowid()) is found on a lease. */
+ * everything else on the writer, in the order in which it came. pier_db_begin with `read_only`
+ * takes a reader and sees one state of the database; any other transaction, and pier_db_lease, take
+ * the writer. A cursor on the pool keeps its reader until it is closed. What belongs to a
+ * connection (temporary tables, last_insert_rowid()) is found on a lease. */
 
 typedef enum pier_sqlite_checkpoint_mode {
     PIER_SQLITE_PASSIVE = 0, /* as much as is possible without waiting */
