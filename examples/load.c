@@ -348,6 +348,11 @@ static int read_back(struct load *load, pier_error *err)
 static const struct report {
     const char *title, *headings[3], *sql;
 } reports[] = {
+    {"Records counted back",
+     {"table", "count", "first name"},
+     "select 'characters', count(*), min(name) from characters union all"
+     " select 'ranges', count(*), min(name) from ranges union all"
+     " select 'codes', count(*), min(name) from codes order by 2 desc"},
     {"Lists of codes",
      {"list", "codes", "first name"},
      "select list, count(*), min(name) from codes group by list order by 2 desc, 1"},
