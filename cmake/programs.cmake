@@ -21,6 +21,11 @@ if(PIER_BUILD_EXAMPLES)
     file(GLOB example_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/examples/*.c)
     foreach(source IN LISTS example_sources)
         get_filename_component(name ${source} NAME_WE)
+        # What uses a driver that was left out would not link.
+        file(STRINGS ${source} http_calls REGEX "pier_http_")
+        if(http_calls AND NOT PIER_WITH_HTTP)
+            continue()
+        endif()
         add_executable(example_${name} ${source})
         set_target_properties(example_${name} PROPERTIES OUTPUT_NAME ${name}
                               RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/examples)
