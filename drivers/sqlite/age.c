@@ -85,7 +85,7 @@ struct old {
     int count;
 };
 
-/* Under the pool's lock, which keeps the connection's memory for now. */
+/* Under the pool's lock; while it is held, no connection of the pool is freed. */
 static void collect(pier__pooled *thing, void *data)
 {
     struct old *old = data;

@@ -366,6 +366,16 @@ static void *block_in_group(void *arg)
     return NULL;
 }
 
+/* Has a thread that blocks been entered in the list of those that close wakes? */
+static bool is_in_long_wait(void *user_data)
+{
+    pier_runner *one = user_data;
+    pthread_mutex_lock(&one->lock);
+    bool waits = one->waiting != NULL;
+    pthread_mutex_unlock(&one->lock);
+    return waits;
+}
+
 static void assert_close_wakes(void *(*block)(void *))
 {
     struct blocked blocked = {.runner = pier_runner_open(NULL, NULL)};
@@ -375,7 +385,7 @@ static void assert_close_wakes(void *(*block)(void *))
     pthread_t thread;
     pthread_create(&thread, NULL, block, &blocked);
     assert_true(unit_await(&blocked.ready));
-    usleep(15000); /* into the long wait, mostly; before it, the test holds as well */
+    assert_true(support_wait_until(is_in_long_wait, blocked.runner, BOUND_MS));
     int64_t closed_ms = support_now_ms();
     pier_runner_close(blocked.runner);
     pthread_join(thread, NULL);
