@@ -53,7 +53,8 @@ static _Noreturn void usage(const char *program, int code)
     fprintf(
         code ? stderr : stdout,
         "usage: %s [--rounds N] [--ops N] [--warmup N] [--no-latency] [--place WHERE] [--busy]\n"
-        "       [--json FILE] [--only NAME] [--list] [URL]\n\n"
+        "       [--json FILE] [--only NAME] [--list] [--work NAME] [--threads N]\n"
+        "       [--connections N] [URL]\n\n"
         "--ops N       operations in a round\n"
         "--warmup N    operations before the first round (default: a tenth of a round)\n"
         "--no-latency  take no time after each operation: no p50, and less overhead\n"
@@ -62,7 +63,8 @@ static _Noreturn void usage(const char *program, int code)
         "--place free      as the scheduler likes\n"
         "--busy        like together, and another core is kept busy meanwhile\n"
         "--json FILE   write the figures there\n"
-        "--only NAME   run one way alone, for profilers; --list names them\n",
+        "--only NAME   run one way alone, for profilers; --list names them\n"
+        "--work NAME, --threads N, --connections N: for programs with several workloads\n",
         program);
     exit(code);
 }
@@ -123,17 +125,14 @@ static void take_place(const struct bench_options *options)
 
 struct bench_options bench_parse(int argc, char **argv, int64_t ops)
 {
-    static const struct option names[] = {{"rounds", required_argument, NULL, 'r'},
-                                          {"ops", required_argument, NULL, 'o'},
-                                          {"warmup", required_argument, NULL, 'w'},
-                                          {"no-latency", no_argument, NULL, 'n'},
-                                          {"busy", no_argument, NULL, 'b'},
-                                          {"json", required_argument, NULL, 'j'},
-                                          {"place", required_argument, NULL, 'p'},
-                                          {"only", required_argument, NULL, 'y'},
-                                          {"list", no_argument, NULL, 'l'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option names[] = {
+        {"rounds", required_argument, NULL, 'r'},  {"ops", required_argument, NULL, 'o'},
+        {"warmup", required_argument, NULL, 'w'},  {"no-latency", no_argument, NULL, 'n'},
+        {"busy", no_argument, NULL, 'b'},          {"json", required_argument, NULL, 'j'},
+        {"place", required_argument, NULL, 'p'},   {"only", required_argument, NULL, 'y'},
+        {"list", no_argument, NULL, 'l'},          {"work", required_argument, NULL, 'k'},
+        {"threads", required_argument, NULL, 't'}, {"connections", required_argument, NULL, 'c'},
+        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
     struct bench_options options = {.ops = ops, .warmup = -1, .rounds = 15, .latency = true};
     for (int c; (c = getopt_long(argc, argv, "h", names, NULL)) != -1;) {
         switch (c) {
@@ -164,6 +163,15 @@ struct bench_options bench_parse(int argc, char **argv, int64_t ops)
             break;
         case 'l':
             options.list = true;
+            break;
+        case 'k':
+            options.work = optarg;
+            break;
+        case 't':
+            options.threads = (int)number(argv[0], optarg, 1, 1000);
+            break;
+        case 'c':
+            options.connections = (int)number(argv[0], optarg, 1, 1000);
             break;
         default:
             usage(argv[0], c == 'h' ? 0 : 2);

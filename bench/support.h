@@ -31,6 +31,9 @@ struct bench_options {
     int place;        /* an enum bench_place */
     bool list;        /* only print the names of the ways */
     const char *only; /* one way alone */
+    const char *work; /* one workload, where a program has several; NULL: its default */
+    int threads;      /* 0: as many as the program likes */
+    int connections;  /* 0: as many as threads */
     const char *json; /* a file for the figures */
     const char *url;  /* of the server; NULL: start one */
 };

@@ -4,6 +4,7 @@ set(pier_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/Pier)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
         FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp")
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES ${PROJECT_SOURCE_DIR}/scripts/gdb/pier.py DESTINATION ${CMAKE_INSTALL_DATADIR}/pier/gdb)
 
 # Two export sets, because only the static library needs the development files of what it uses.
 foreach(kind IN ITEMS shared static)

@@ -40,6 +40,7 @@ set(pier_test_environment
 # Under a few kernels a TSan program dies at start unless address randomization is off; scripts/test
 # probes for that and then passes the wrapper.
 set(PIER_TEST_WRAPPER "" CACHE STRING "Command to run each test under, such as setarch;-R")
+set(PIER_TEST_TIMEOUT_FACTOR 1 CACHE STRING "How many times as long each test may take under PIER_TEST_WRAPPER")
 
 function(pier_add_test kind timeout source)
     get_filename_component(name ${source} NAME_WE)
@@ -52,19 +53,34 @@ function(pier_add_test kind timeout source)
     if(name MATCHES "^test_sqllogictest" AND NOT PIER_WITH_SQLITE)
         return()
     endif()
+    if(name MATCHES "^test_docker" AND NOT PIER_WITH_POSTGRES OR
+       name MATCHES "^test_testing" AND NOT (PIER_WITH_POSTGRES AND PIER_WITH_SQLITE))
+        return()
+    endif()
     set(test ${kind}.${name})
+    set(labels ${kind})
+    math(EXPR timeout "${timeout} * ${PIER_TEST_TIMEOUT_FACTOR}")
     if(source MATCHES "\\.py$")
+        list(APPEND labels python) # the wrapper would only see the interpreter
         add_test(NAME ${test} COMMAND ${PIER_PYTHON} ${source} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
     else()
         add_executable(${test} ${source})
         pier_compile_options(${test})
         set_target_properties(${test} PROPERTIES OUTPUT_NAME ${name}
                               RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests/${kind})
-        target_link_libraries(${test} PRIVATE pier_test_support pier_internals PkgConfig::CMOCKA)
-        add_test(NAME ${test} COMMAND ${PIER_TEST_WRAPPER} $<TARGET_FILE:${test}>)
+        target_link_libraries(${test} PRIVATE pier_test_support pier_testing_internals pier_internals PkgConfig::CMOCKA)
+        if(name MATCHES "^test_docker")
+            # What needs containers runs under `ctest -C docker` alone, as scripts/test --docker does.
+            set(configurations CONFIGURATIONS docker)
+        endif()
+        add_test(NAME ${test} COMMAND ${PIER_TEST_WRAPPER} $<TARGET_FILE:${test}> ${configurations})
     endif()
-    set_tests_properties(${test} PROPERTIES LABELS ${kind} TIMEOUT ${timeout}
+    set_tests_properties(${test} PROPERTIES LABELS "${labels}" TIMEOUT ${timeout}
                          ENVIRONMENT "${pier_test_environment}" SKIP_RETURN_CODE 77)
+    if(name MATCHES "^test_docker")
+        # They stop and pause what others of them use.
+        set_tests_properties(${test} PROPERTIES RESOURCE_LOCK containers)
+    endif()
     if(kind STREQUAL "torture")
         # Torture tests saturate the machine; beside them another test would see only noise.
         set_tests_properties(${test} PROPERTIES RUN_SERIAL ON)
@@ -80,6 +96,12 @@ foreach(kind_timeout IN ITEMS "unit;60" "integration;180" "torture;180")
         pier_add_test(${kind} ${timeout} ${source})
     endforeach()
 endforeach()
+
+if(TARGET integration.test_testing_memory)
+    # The kit takes memory from malloc itself, because its URLs are freed with free().
+    target_link_options(integration.test_testing_memory PRIVATE
+                        LINKER:--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup)
+endif()
 
 # The runner of SQL test files is a program of the public library; its unit tests link all of it but main.
 file(GLOB sqllogictest_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/sqllogictest/*.c)

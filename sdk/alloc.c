@@ -37,7 +37,7 @@ int pier_allocator_set(const pier_allocator *chosen)
     return 0;
 }
 
-static bool refused(size_t size)
+bool pier__alloc_refused(size_t size)
 {
     pier__alloc_gate ask = atomic_load_explicit(&gate, memory_order_relaxed);
     return ask && ask(size);
@@ -45,7 +45,7 @@ static bool refused(size_t size)
 
 void *pier__malloc(size_t size)
 {
-    if (refused(size)) {
+    if (pier__alloc_refused(size)) {
         return NULL;
     }
     size = size ? size : 1;
@@ -65,12 +65,12 @@ void *pier__calloc(size_t count, size_t size)
         void *memory = size && count > SIZE_MAX / size ? NULL : pier__malloc(count * size);
         return memory ? memset(memory, 0, count * size) : NULL;
     }
-    return refused(size) ? NULL : calloc(count ? count : 1, size ? size : 1);
+    return pier__alloc_refused(size) ? NULL : calloc(count ? count : 1, size ? size : 1);
 }
 
 void *pier__realloc(void *memory, size_t size)
 {
-    if (refused(size)) {
+    if (pier__alloc_refused(size)) {
         return NULL;
     }
     size = size ? size : 1;

@@ -20,5 +20,7 @@ void pier__alloc_in_use(void);
 /* For tests: asked before each allocation; true lets it fail. NULL ends that. */
 typedef bool (*pier__alloc_gate)(size_t size);
 void pier__alloc_set_gate(pier__alloc_gate gate);
+/* Asks it, for who uses memory again instead of allocating. */
+bool pier__alloc_refused(size_t size);
 
 #endif

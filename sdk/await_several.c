@@ -3,6 +3,7 @@
  */
 #include "sdk/alloc.h"
 #include "sdk/context.h"
+#include "sdk/deadlock.h"
 #include "sdk/op.h"
 #include "sdk/task.h"
 #include <string.h>
@@ -104,12 +105,25 @@ static void several_fini(pier__op *op)
     pier__free(several->items);
 }
 
+/* Each of them may end the wait for any, and by failing that for all. */
+static bool several_waits_for(pier__op *op, pier__walk *walk)
+{
+    struct several_op *several = (struct several_op *)op;
+    bool goes_on = false;
+    for (size_t i = 0; i < several->count && !goes_on; i++) {
+        pier__op *target = several->items[i].target;
+        goes_on = !pier__op_settled(target) && pier__walk_op(walk, target);
+    }
+    return goes_on;
+}
+
 static const pier__op_class several_class = {
     .name = "pier_future_wait",
     .result = "int",
     .size = sizeof(struct several_op),
     .step = several_step,
     .fini = several_fini,
+    .waits_for = several_waits_for,
 };
 
 static pier__op *make(pier__op *const *ops, size_t count, bool any, int64_t until)

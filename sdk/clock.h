@@ -13,6 +13,18 @@ static inline int64_t pier__now(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+/* The same as of the system's last tick, at most 10 ms ago, where that costs a fifth. */
+static inline int64_t pier__tick(void)
+{
+#if defined(CLOCK_MONOTONIC_COARSE)
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+#else
+    return pier__now();
+#endif
+}
+
 /* The moment `timeout_ms` from now; 0 for PIER_FOREVER. `standard_ms` is what 0 stands for. */
 static inline int64_t pier__deadline(int64_t timeout_ms, int64_t standard_ms)
 {

@@ -9,6 +9,20 @@
 #include "sync/ops.h"
 #include <string.h>
 
+/* The columns of a cursor that has ended, shared by the blocks without rows that it gives then. */
+struct pier__cursor_columns {
+    atomic_int refs;
+    int count;
+    const char *names[]; /* their texts stand behind them */
+};
+
+static void unref_columns(struct pier__cursor_columns *columns)
+{
+    if (columns && atomic_fetch_sub_explicit(&columns->refs, 1, memory_order_acq_rel) == 1) {
+        pier__free(columns);
+    }
+}
+
 pier_cursor *pier__cursor_ref(pier_cursor *cursor)
 {
     atomic_fetch_add_explicit(&cursor->refs, 1, memory_order_relaxed);
@@ -20,6 +34,7 @@ void pier__cursor_unref(pier_cursor *cursor)
     if (atomic_fetch_sub_explicit(&cursor->refs, 1, memory_order_acq_rel) == 1) {
         cursor->driver->cursor_fini(cursor);
         pier_result_free(cursor->block);
+        unref_columns(cursor->columns);
         pier__turn_fini(&cursor->turn);
         pier__free(cursor->closer);
         pier__free(cursor->args);
@@ -81,6 +96,7 @@ static const pier__op_class block_class = {
     .result = "pier_result *",
     .size = sizeof(pier__db_op),
     .step = pier__db_op_step,
+    .waits_for = pier__db_op_waits_for,
     .drop = drop_block,
     .fini = pier__db_op_fini,
     .unstarted = pier__db_op_unstarted,
@@ -88,28 +104,62 @@ static const pier__op_class block_class = {
 };
 
 /* A block without rows, for those who ask beyond the end. */
-static void free_nothing(pier_result *block)
+struct end_block {
+    pier_result base; /* first */
+    struct pier__cursor_columns *columns;
+};
+
+static void free_end(pier_result *block)
 {
-    (void)block;
+    unref_columns(((struct end_block *)block)->columns);
 }
 
-static const char *no_name(const pier_result *block, int column)
+static const char *end_column_name(const pier_result *block, int column)
 {
-    (void)block;
-    (void)column;
-    return NULL;
+    return ((const struct end_block *)block)->columns->names[column];
 }
 
-static const pier__rows_class empty_class = {.free = free_nothing, .column_name = no_name};
+static const pier__rows_class end_class = {.free = free_end, .column_name = end_column_name};
+
+void pier__cursor_keep_columns(pier_cursor *cursor, const pier_result *last)
+{
+    size_t count = (size_t)last->columns, texts = 0;
+    for (int i = 0; i < last->columns; i++) {
+        texts += strlen(last->cls->column_name(last, i)) + 1;
+    }
+    struct pier__cursor_columns *columns =
+        pier__malloc(sizeof *columns + count * sizeof *columns->names + texts);
+    if (!columns) {
+        cursor->columns_lost = true; /* told to whoever asks beyond the end */
+        return;
+    }
+    atomic_init(&columns->refs, 1);
+    columns->count = last->columns;
+    char *text = (char *)&columns->names[count];
+    for (int i = 0; i < last->columns; i++) {
+        const char *name = last->cls->column_name(last, i);
+        size_t size = strlen(name) + 1;
+        columns->names[i] = memcpy(text, name, size);
+        text += size;
+    }
+    unref_columns(cursor->columns);
+    cursor->columns = columns;
+}
 
 void pier__cursor_beyond_end(pier__db_op *op)
 {
-    op->block = pier__calloc(1, sizeof *op->block);
-    if (op->block) {
-        pier__result_init(op->block, &empty_class, 0, 0);
-    } else {
+    struct pier__cursor_columns *columns = op->cursor->columns;
+    struct end_block *block = op->cursor->columns_lost ? NULL : pier__calloc(1, sizeof *block);
+    if (!block) {
         op->failed = PIER_ENOMEM;
+        return;
     }
+    pier__result_init(&block->base, &end_class, 0, columns ? columns->count : 0);
+    if (columns) {
+        atomic_fetch_add_explicit(&columns->refs, 1, memory_order_relaxed);
+        block->columns = columns;
+    }
+    op->block = &block->base;
 }
 
 pier_future *pier__cursor_block_op(pier_cursor *cursor)
@@ -141,22 +191,25 @@ static void drop_current(pier_cursor *cursor)
     cursor->block = NULL;
 }
 
-bool pier__cursor_next_take(pier_cursor *cursor, const pier_row **item)
+/* True: a row, or the end. */
+static bool take_row(pier_cursor *cursor, const pier_row **item)
 {
-    *item = NULL;
-    if (!cursor) {
-        return true;
-    }
     if (cursor->block && cursor->index < cursor->block->count) {
         *item = &cursor->block->rows[cursor->index++];
         return true;
     }
     /* The last block stays, for the names of its columns. */
-    if (cursor->finished) {
-        return true;
+    if (!cursor->finished) {
+        drop_current(cursor);
     }
-    drop_current(cursor);
-    return false;
+    return cursor->finished;
+}
+
+bool pier__cursor_next_take(pier_cursor *cursor, const pier_row **item)
+{
+    *item = NULL;
+    return !cursor ||
+           pier__runner_iterate(cursor->handle.runner, &cursor->fetching, take_row(cursor, item));
 }
 
 void pier__cursor_block_put(pier_cursor *cursor, pier_result *block)
@@ -176,12 +229,16 @@ int pier_cursor_column(pier_cursor *cursor, const char *name)
     if (!cursor) {
         return -1;
     }
+    pier_runner *runner = cursor->handle.runner;
+    pier__runner_enter(runner); /* close must not free the cursor before the block is in it */
     if (!cursor->block && !cursor->finished) {
         pier_future *future = pier__op_run(pier__cursor_block_op(cursor), &cursor->failure);
         pier__cursor_block_put(cursor,
                                pier__op_take_pointer(future, "pier_result *", &cursor->failure));
     }
-    return pier_result_column(cursor->block, name);
+    int column = pier_result_column(cursor->block, name);
+    pier__runner_leave(runner);
+    return column;
 }
 
 /* ---- Closing ------------------------------------------------------------------------------ */
@@ -192,6 +249,7 @@ static const pier__op_class close_class = {
     .size = sizeof(pier__db_op),
     .shielded = true,
     .step = pier__db_op_step,
+    .waits_for = pier__db_op_waits_for,
     .fini = pier__db_op_fini,
     .subject = pier__db_op_subject,
 };

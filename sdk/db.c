@@ -5,13 +5,23 @@
 #include "sdk/db.h"
 
 #include "sdk/alloc.h"
+#include "sdk/dump.h"
 #include "sdk/options.h"
 #include "sdk/runner.h"
 #include "sync/ops.h"
 #include <stdio.h>
 #include <string.h>
 
-enum { POOL_MAX = 10, ACQUIRE_TIMEOUT_MS = 30000, CONNECT_TIMEOUT_MS = 30000 };
+enum {
+    POOL_MAX = 10,
+    ACQUIRE_TIMEOUT_MS = 30000,
+    CONNECT_TIMEOUT_MS = 30000,
+    /* As asyncpg. */
+    USES_MAX = 50000,
+    IDLE_TIMEOUT_MS = 300000,
+    /* Long enough to cost nothing, short enough for a failover or a new password to get through. */
+    LIFETIME_MS = 3600000
+};
 
 pier_db *pier__db_ref(pier_db *db)
 {
@@ -31,6 +41,9 @@ void pier__db_unref(pier_db *db)
                 pier__free(db->readers);
             }
             pier__free(db->name);
+            if (db->keeper) {
+                pier__op_unref(db->keeper);
+            }
         }
         if (db->conn) {
             pier__conn_unref(db->conn);
@@ -86,6 +99,31 @@ static const pier__db_driver *find_driver(const char *url, pier_error *err)
     return NULL;
 }
 
+static int read_pool_settings(pier__db_settings *settings, const pier_db_options *read,
+                              pier_error *err)
+{
+    if (read->pool_min < 0 || read->pool_min > settings->pool_max) {
+        return pier_error_set(err, PIER_EINVAL, "pier_db_open: pool_min is %d; 0 to pool_max, %d",
+                              read->pool_min, settings->pool_max);
+    }
+    if (read->reset < PIER_RESET_DEFAULT || read->reset > PIER_RESET_NONE) {
+        return pier_error_set(err, PIER_EINVAL, "pier_db_open: reset is %d; it is a pier_reset",
+                              read->reset);
+    }
+    settings->pool_min = read->pool_min;
+    settings->waiting_max = read->waiting_max;
+    settings->uses_max = !read->uses_max ? USES_MAX : read->uses_max < 0 ? 0 : read->uses_max;
+    settings->idle_timeout_ms = read->idle_timeout_ms ? read->idle_timeout_ms : IDLE_TIMEOUT_MS;
+    settings->lifetime_ms = read->lifetime_ms ? read->lifetime_ms : LIFETIME_MS;
+    settings->reset = read->reset;
+    settings->init = read->init;
+    settings->setup = read->setup;
+    settings->cleanup = read->cleanup;
+    settings->hook_data = read->hook_data;
+    settings->postgres = read->postgres;
+    return 0;
+}
+
 static int read_settings(pier__db_settings *settings, const pier_db_options *options,
                          pier_error *err)
 {
@@ -103,7 +141,25 @@ static int read_settings(pier__db_settings *settings, const pier_db_options *opt
         read.acquire_timeout_ms ? read.acquire_timeout_ms : ACQUIRE_TIMEOUT_MS;
     settings->connect_timeout_ms =
         read.connect_timeout_ms ? read.connect_timeout_ms : CONNECT_TIMEOUT_MS;
-    return 0;
+    return read_pool_settings(settings, &read, err);
+}
+
+/* What not every driver has a use for. */
+static int init_pool(pier_db *root, pier_error *err)
+{
+    pier__db_settings *settings = &root->settings;
+    pier__pool_init(&root->pool, "connection", settings->pool_max);
+    root->pool.waiting_max = settings->waiting_max;
+    if (!root->driver->renews) {
+        settings->pool_min = settings->uses_max = 0;
+        settings->idle_timeout_ms = settings->lifetime_ms = PIER_FOREVER;
+        return 0;
+    }
+    root->pool.min = settings->pool_min;
+    root->pool.backs_off = true;
+    return pier__db_keeper_new(root)
+               ? 0
+               : pier_error_set(err, PIER_ENOMEM, "pier_db_open: out of memory");
 }
 
 static int make_readers(pier_db *root, pier_error *err)
@@ -113,6 +169,7 @@ static int make_readers(pier_db *root, pier_error *err)
         return pier_error_set(err, PIER_ENOMEM, "pier_db_open: out of memory");
     }
     pier__pool_init(root->readers, "reader", root->settings.readers);
+    root->readers->waiting_max = root->settings.waiting_max;
     return 0;
 }
 
@@ -138,13 +195,23 @@ static pier_db *new_root(pier_runner *runner, const char *url, const pier_db_opt
     root->closer = closer;
     root->driver = driver;
     root->handle.runner = runner;
+    root->handle.describe = pier__db_describe;
     root->kind = PIER__DB_POOL;
     root->root = root;
     root->settings = settings;
     atomic_init(&root->refs, 1);
     pthread_mutex_init(&root->lock, NULL);
     int status = driver->db_init(root, url, err);
-    pier__pool_init(&root->pool, "connection", root->settings.pool_max);
+    pier_error none;
+    int made = init_pool(root, status < 0 ? &none : err);
+    status = status < 0 ? status : made;
+    if (status >= 0 && root->settings.postgres) {
+        status = pier_error_set(err, PIER_EINVAL,
+                                "pier_db_open: %.120s is no Postgres database, and has no use for "
+                                "PIER_POSTGRES_OPTIONS",
+                                root->name);
+    }
+    root->settings.postgres = NULL;
     if (status >= 0 && root->settings.readers) {
         status = make_readers(root, err);
     }
@@ -167,8 +234,9 @@ static void drop_scope(pier__op *op)
 #define SCOPE_CLASS(function)                                                                      \
     {                                                                                              \
         .name = function, .result = "pier_db *", .size = sizeof(pier__db_op),                      \
-        .step = pier__db_op_step, .drop = drop_scope, .fini = pier__db_op_fini,                    \
-        .unstarted = pier__db_op_unstarted, .subject = pier__db_op_subject                         \
+        .step = pier__db_op_step, .waits_for = pier__db_op_waits_for, .drop = drop_scope,          \
+        .fini = pier__db_op_fini, .unstarted = pier__db_op_unstarted,                              \
+        .subject = pier__db_op_subject                                                             \
     }
 
 static const pier__op_class open_class = SCOPE_CLASS("pier_db_open");
@@ -209,9 +277,11 @@ static void drop_block(pier__op *op)
 
 #define REQUEST_CLASS(function, type, dropper)                                                     \
     {                                                                                              \
-        .name = function, .result = type, .size = sizeof(pier__db_op), .step = pier__db_op_step,   \
-        .own = pier__db_op_own, .drop = dropper, .fini = pier__db_op_fini,                         \
-        .unstarted = pier__db_op_unstarted, .subject = pier__db_op_subject                         \
+        .name = function, .result = type, .size = sizeof(pier__db_op), .reuses = true,             \
+        .step = pier__db_op_step,                                                                  \
+        .waits_for = pier__db_op_waits_for, .own = pier__db_op_own, .drop = dropper,               \
+        .fini = pier__db_op_fini, .unstarted = pier__db_op_unstarted,                              \
+        .subject = pier__db_op_subject                                                             \
     }
 
 static const pier__op_class execute_class = REQUEST_CLASS("pier_db_execute", "int64_t", NULL);
@@ -407,14 +477,18 @@ int pier_db_fetch_into(pier_db *db, const char *sql, const pier_args *args, cons
     pier_error local; /* not zeroed as a whole: that would show in a point query */
     local.status = 0;
     pier_error *failure = err ? err : &local;
-    pier_result *result = pier__op_take_pointer(
-        pier__op_run(pier__db_fetch_op(db, sql, args), failure), "pier_result *", failure);
+    pier_future *future = pier__db_fetch_op(db, sql, args);
+    if (!pier__op_settled(future)) {
+        ((pier__db_op *)future)->reads_here = true;
+    }
+    future = pier__op_run(future, failure);
+    pier_result *result = pier__op_look_pointer(future, "pier_result *", failure);
     if (!result) {
         return failure->status;
     }
     int status = result->count ? pier_row_into(&result->rows[0], into, failure) : 0;
     int found = result->count > 0;
-    pier_result_free(result);
+    pier__op_taken(future); /* frees it */
     return status < 0 ? status : found;
 }
 
@@ -467,6 +541,13 @@ pier_future *pier__db_begin_op(pier_db *db, const pier_tx_options *options)
                                "beside read_only",
                                read.lock);
     }
+    if (read.isolation < 0 || read.isolation > PIER_SERIALIZABLE ||
+        (read.deferrable && !(read.read_only && read.isolation == PIER_SERIALIZABLE))) {
+        return pier__op_refuse(future, PIER_EINVAL,
+                               "pier_db_begin: isolation is %d; it is a pier_isolation, and "
+                               "deferrable goes with PIER_SERIALIZABLE and read_only alone",
+                               read.isolation);
+    }
     op->reads = read.read_only;
     if (db->kind != PIER__DB_TX) {
         op->made->read_only = read.read_only;
@@ -479,6 +560,13 @@ pier_future *pier__db_begin_op(pier_db *db, const pier_tx_options *options)
         pier__db_use_sql(op, db->driver->begin_sql(&read));
     }
     return future;
+}
+
+void pier_db_expire(pier_db *db)
+{
+    if (db && db->driver->renews && !pier__runner_forked(db->handle.runner)) {
+        pier__conn_end_all(pier__pool_expire(&db->root->pool));
+    }
 }
 
 void pier_db_stats(pier_db *db, pier_pool_stats *stats)
@@ -494,29 +582,21 @@ void pier_db_stats(pier_db *db, pier_pool_stats *stats)
 
 /* ---- Closing ------------------------------------------------------------------------------ */
 
-static void end_pool(pier__pool *pool)
-{
-    for (pier__pooled *idle = pier__pool_close(pool); idle;) {
-        pier__pooled *next = idle->next;
-        pier__conn_end((pier__conn *)idle);
-        idle = next;
-    }
-}
-
 /* The readers first: the last one that closes a SQLite file should be able to tidy up. */
-static void end_pools(pier_db *root)
+void pier__db_end_pools(pier_db *root)
 {
+    pier__db_keeper_stop(root);
     if (root->readers) {
-        end_pool(root->readers);
+        pier__conn_end_all(pier__pool_close(root->readers));
     }
-    end_pool(&root->pool);
+    pier__conn_end_all(pier__pool_close(&root->pool));
 }
 
 static void close_pool_step(pier__op *op, unsigned events)
 {
     pier_db *root = ((pier__db_op *)op)->db;
     (void)events;
-    end_pools(root);
+    pier__db_end_pools(root);
     if (root->driver->db_closed) {
         root->driver->db_closed(root);
     }
@@ -540,6 +620,7 @@ static const pier__op_class close_scope_class = {
     .size = sizeof(pier__db_op),
     .shielded = true,
     .step = pier__db_op_step,
+    .waits_for = pier__db_op_waits_for,
     .fini = pier__db_op_fini,
     .subject = pier__db_op_subject,
 };
@@ -548,9 +629,19 @@ static const pier__op_class close_scope_class = {
 static void forget_forked(pier_db *db)
 {
     if (db->kind == PIER__DB_POOL) {
-        end_pools(db);
+        pier__db_end_pools(db);
+        pier__db_keeper_forget(db);
     }
     pier__db_unref(db);
+}
+
+pier_future *pier__db_end_scope_op(pier_db *db)
+{
+    void *memory = db->closer;
+    db->closer = NULL;
+    pier__db_op *op = pier__db_op_init(memory, &close_scope_class, PIER__ROLLBACK, db);
+    pier__db_make_rollback(op);
+    return &op->op;
 }
 
 pier_future *pier__db_close_op(pier_db *db)
@@ -565,15 +656,12 @@ pier_future *pier__db_close_op(pier_db *db)
     if (!pier__handle_leave(&db->handle)) {
         return pier__op_null(); /* the runner is closing it */
     }
-    bool pool = db->kind == PIER__DB_POOL;
+    if (db->kind != PIER__DB_POOL) {
+        return pier__db_end_scope_op(db);
+    }
     void *memory = db->closer;
     db->closer = NULL;
-    pier__db_op *op =
-        pier__db_op_init(memory, pool ? &close_pool_class : &close_scope_class, PIER__ROLLBACK, db);
-    if (!pool) {
-        pier__db_make_rollback(op);
-    }
-    return &op->op;
+    return &pier__db_op_init(memory, &close_pool_class, PIER__ROLLBACK, db)->op;
 }
 
 void pier__db_close_handle(pier__handle *handle)

@@ -49,6 +49,9 @@ struct pier__conn {
     bool dead;          /* driver: do not pool it again */
     bool in_tx;         /* driver: the database says that a transaction is open now. After each
                            request the driver must bring it up to date */
+    bool unclean;       /* driver, and the end of a lease: settings of the session may have been
+                           changed since it was reset */
+    bool resetting;     /* driver: the answer to what makes it clean is still to come */
 };
 
 /* Options as the driver sees them: defaults filled in. */
@@ -56,6 +59,15 @@ typedef struct pier__db_settings {
     int pool_max;
     int readers; /* driver: connections that only read, beside those of the pool */
     int64_t acquire_timeout_ms, connect_timeout_ms;
+    int pool_min, waiting_max;
+    int uses_max;                         /* 0: any number */
+    int64_t idle_timeout_ms, lifetime_ms; /* negative: for ever */
+    int reset;                            /* a pier_reset */
+    pier_db_hook init, setup, cleanup;
+    void *hook_data;
+    /* Borrowed from the caller: the driver that these are for takes them in db_init, and leaves
+     * NULL. */
+    const struct pier_postgres_options *postgres;
 } pier__db_settings;
 
 /* What not every driver can; the functions concerned are refused by the others. A set. */
@@ -86,9 +98,19 @@ struct pier__db_driver {
     /* RUN: op->request on op->conn. Ends with pier__db_op_ran(op), or pier__db_op_failed. A
      * connection that may not be used again must have `dead` set by then. */
     void (*run_step)(pier__db_op *op, unsigned events);
-    /* Called before a connection goes back to the pool; may send what need not be waited for.
-     * False: discard it. No I/O that blocks. */
+    /* Is a connection that comes out of the pool still there? No I/O that blocks. NULL: it is. */
+    bool (*conn_check)(pier__conn *conn);
+    /* Has anything arrived on one that is idle in the pool? At once, under the pool's lock, changes
+     * nothing. NULL: they are not looked at. */
+    bool (*conn_stirs)(const pier__conn *conn);
+    /* It has, and the connection is out of the pool now: has its session ended? */
+    bool (*conn_left)(pier__conn *conn);
+    /* Called before a connection goes back to the pool; may send what need not be waited for, with
+     * `resetting` set. False: discard it. No I/O that blocks. */
     bool (*conn_release)(pier__conn *conn);
+    /* Its connections may be ended and made again at any time: they have a minimum, a maximal age,
+     * and pauses between attempts to make them. LEASE is run where `resetting` is set. */
+    bool renews;
     /* Ends it: closes the socket or file, frees all but the struct. Not on the loop thread where
      * that can block (SQLite); the driver says so with `close_blocks`. The watch is closed before.
      */
@@ -126,6 +148,7 @@ struct pier_db {
     pier__db_settings settings;
     pier__pool pool;
     pier__pool *readers; /* NULL: there are none */
+    pier__op *keeper;    /* of the pool; NULL: it needs none */
 
     /* LEASE and TX: shared with the parent where the parent is one of them. */
     pier__conn *conn;
@@ -148,6 +171,9 @@ typedef struct pier__keeper {
     const char *what; /* a constant for messages: "a blob" */
 } pier__keeper;
 
+/* For the block of a point query, without an allocation of its own. */
+enum { PIER__BLOCK_ROOM = 128 };
+
 /* One request. Drivers keep their per-request state in `scratch`. */
 struct pier__db_op {
     pier__op op; /* first */
@@ -167,7 +193,8 @@ struct pier__db_op {
     int64_t count;   /* rows changed */
     int64_t last_id; /* of the row inserted last; 0: none */
     pier_result *block;
-    void *product; /* PIER__OWN: the result, where it is a pointer */
+    bool reads_here; /* the block is freed before the operation, and so may stand in `room` */
+    void *product;   /* PIER__OWN: the result, where it is a pointer */
 
     /* PIER__OWN, set by the driver. */
     int64_t again;        /* not done: run again at this moment, after others had their turn */
@@ -186,9 +213,13 @@ struct pier__db_op {
 
     /* sdk/db_op.c */
     int phase;
-    pier__pool *pool; /* that it has asked for a connection */
-    bool reads;       /* it goes to a reader where there is one */
-    bool moved;       /* it has been to a reader and must not go there again */
+    pier__pool *pool;        /* that it has asked for a connection */
+    bool probes;             /* its new connection is the first one to be tried after failures */
+    bool keeps;              /* the keeper's: only makes a connection */
+    struct pier__hook *hook; /* under way */
+    int hooks;               /* which of them are to be run */
+    bool reads;              /* it goes to a reader where there is one */
+    bool moved;              /* it has been to a reader and must not go there again */
     pier__ticket ticket;
     pier__turn_waiter turn, cursor_turn;
     bool has_turn, has_cursor_turn;
@@ -206,6 +237,7 @@ struct pier__db_op {
     pier_args *own_rows;
     struct pier__rows *sending; /* the block of a writer's that it writes now */
     char sql_buffer[64];        /* of a request made here */
+    _Alignas(max_align_t) char room[PIER__BLOCK_ROOM]; /* the driver's, for a small block */
     pier__post rehome;
 };
 
@@ -225,8 +257,11 @@ struct pier_cursor {
     bool on_writer;   /* it cannot be read on a reader */
     bool ended;       /* driver, and a failure: it has no more rows, and has nothing open on a
                          connection */
+    struct pier__cursor_columns *columns; /* once it has ended by itself */
+    bool columns_lost;                    /* for want of memory */
     /* The consumer's. */
     bool finished;      /* no block will come */
+    bool fetching;      /* a thread is inside, which the runner's close waits for */
     pier_result *block; /* being read */
     size_t index;       /* of the next row in it */
     pier_error failure; /* the first, for close */
@@ -240,6 +275,12 @@ void pier__db_op_failed(pier__db_op *op, const pier_error *err);
 /* For `ended`: it is to settle with `err` (copied), unless it has failed before. */
 void pier__db_op_fail_late(pier__db_op *op, const pier_error *err);
 
+/* With its connection, which is open: goes on. For db_hook.c. */
+void pier__db_op_take_turn(pier__db_op *op);
+/* The connection broke before anything of the request was sent: has it run on another one, from its
+ * start. False: it has one that cannot be changed. */
+bool pier__db_op_exchange(pier__db_op *op);
+
 /* The request has been run on a reader and turns out to need the writer; it has done nothing. */
 void pier__db_op_move(pier__db_op *op);
 
@@ -249,8 +290,34 @@ void pier__db_op_move(pier__db_op *op);
 pier__conn *pier__conn_new(pier_db *root, pier__pool *pool);
 void pier__conn_end(pier__conn *conn);
 void pier__conn_unref(pier__conn *conn);
+/* It is open: the pool may count on it. */
+void pier__conn_join(pier__conn *conn);
 /* Gives a borrowed connection back to the pool, or ends it. */
 void pier__conn_give_back(pier__conn *conn);
+/* The same, once the hook for it has been run. */
+void pier__conn_give_back_clean(pier__conn *conn);
+
+/* db_keeper.c: what keeps a pool in order. Makes it, cold; starts it; has it end. False: no memory.
+ */
+bool pier__db_keeper_new(pier_db *root);
+void pier__db_keeper_start(pier_db *root);
+void pier__db_keeper_stop(pier_db *root);
+/* In a forked child: frees it. */
+void pier__db_keeper_forget(pier_db *root);
+/* Ends things that a pool has given out as a list. */
+void pier__conn_end_all(pier__pooled *things);
+
+/* db_idle.c: ends idle connections whose session has ended. The loop thread. */
+void pier__db_look_at_idle(pier_db *root);
+
+/* db_hook.c: the user's functions on a connection, each in a task of its own. */
+enum { PIER__HOOK_INIT = 1, PIER__HOOK_SETUP = 2 };
+/* Has those of op->hooks run that are left, and then pier__db_op_take_turn called; or fails op. */
+void pier__db_hooks_run(pier__db_op *op);
+void pier__db_hook_step(pier__db_op *op, unsigned events);
+/* Has the hook for released connections run, which then gives the connection back or ends it.
+ * False: it could not be started. */
+bool pier__db_cleanup_start(pier__conn *conn);
 
 /* db.c: scopes. */
 pier_db *pier__db_ref(pier_db *db);
@@ -259,6 +326,10 @@ void pier__db_unref(pier_db *db);
  * yet; NULL: no memory. */
 pier_db *pier__db_new_scope(pier_db *parent, pier__db_kind kind);
 void pier__db_close_handle(pier__handle *handle);
+/* The request that ends a lease or transaction, which is in no runner's list (any more). */
+pier_future *pier__db_end_scope_op(pier_db *db);
+/* Nothing more is handed out; what is idle is ended. */
+void pier__db_end_pools(pier_db *root);
 
 /* db_tx.c: what failures and ends mean for transactions. */
 void pier__db_doom(pier_db *tx, const pier_error *err);
@@ -287,6 +358,7 @@ pier__db_op *pier__db_op_init(void *memory, const pier__op_class *cls, pier__req
                               pier_db *db);
 void pier__db_op_unstarted(pier__op *op, const pier_error *err);
 void pier__db_op_step(pier__op *op, unsigned events);
+bool pier__db_op_waits_for(pier__op *op, struct pier__walk *walk);
 bool pier__db_op_own(pier__op *op);
 /* Settles a cold operation that must not run; that dooms a transaction as a failure does. */
 pier_future *pier__db_op_refuse(pier__db_op *op, const pier_error *err);
@@ -301,7 +373,9 @@ const char *pier__db_op_subject(const pier__op *op);
 /* cursor.c */
 pier_cursor *pier__cursor_ref(pier_cursor *cursor);
 void pier__cursor_unref(pier_cursor *cursor);
-/* Gives a request an empty block: the cursor has ended. */
+/* Keeps the columns of a cursor's last block, for those who ask beyond it. */
+void pier__cursor_keep_columns(pier_cursor *cursor, const pier_result *last);
+/* Gives a request an empty block, with the columns: the cursor has ended. */
 void pier__cursor_beyond_end(pier__db_op *op);
 /* CURSOR_CLOSE has run, or could not: settles with what failed in the cursor, and frees it. */
 void pier__cursor_closed(pier__db_op *op);

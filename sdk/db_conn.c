@@ -6,6 +6,7 @@
 #include "sdk/db.h"
 
 #include "sdk/alloc.h"
+#include "sdk/clock.h"
 #include "sdk/context.h"
 #include "sdk/loop_internal.h"
 #include <time.h>
@@ -44,7 +45,9 @@ static void free_conn(pier__conn *conn)
 {
     conn->open = false;
     conn->dead = true;
-    pier__pool_lost(conn->pool, &conn->pooled);
+    if (!conn->pooled.replaced) {
+        pier__pool_lost(conn->pool, &conn->pooled);
+    }
     pier__conn_unref(conn);
 }
 
@@ -144,15 +147,57 @@ static int64_t coarse_now(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-void pier__conn_give_back(pier__conn *conn)
+void pier__conn_join(pier__conn *conn)
+{
+    int64_t lifetime_ms = conn->db->settings.lifetime_ms;
+    if (lifetime_ms > 0) {
+        /* Less up to a tenth, so that connections made together do not end together. */
+        int64_t now = pier__now(), ns = lifetime_ms * 1000000;
+        uint64_t random = (uint64_t)(now ^ (intptr_t)conn) * UINT64_C(0x9E3779B97F4A7C15) >> 1;
+        conn->pooled.ends_at = now + ns - (int64_t)(random % (uint64_t)(ns / 10 + 1));
+    }
+    pier__pool_opened(conn->pool, &conn->pooled);
+}
+
+void pier__conn_end_all(pier__pooled *things)
+{
+    while (things) {
+        pier__pooled *next = things->next;
+        pier__conn_end((pier__conn *)things);
+        things = next;
+    }
+}
+
+/* Has its time come? */
+static bool is_old(pier__conn *conn)
+{
+    pier__pooled *thing = &conn->pooled;
+    int uses_max = conn->db->settings.uses_max;
+    thing->retired = (thing->ends_at && thing->idle_since >= thing->ends_at) ||
+                     (uses_max && ++thing->uses >= uses_max);
+    return thing->retired;
+}
+
+void pier__conn_give_back_clean(pier__conn *conn)
 {
     if (conn->dead || !conn->open || !conn->db->driver->conn_release(conn)) {
         pier__conn_end(conn);
         return;
     }
     conn->pooled.on_loop = conn->watch != NULL;
+    conn->pooled.was_reset = conn->resetting;
     conn->pooled.idle_since = coarse_now();
-    if (!pier__pool_give(conn->pool, &conn->pooled)) {
+    if (is_old(conn) || !pier__pool_give(conn->pool, &conn->pooled)) {
+        pier__conn_end(conn);
+    }
+}
+
+void pier__conn_give_back(pier__conn *conn)
+{
+    bool hooked = conn->db->settings.cleanup && !conn->dead && conn->open;
+    if (!hooked) {
+        pier__conn_give_back_clean(conn);
+    } else if (!pier__db_cleanup_start(conn)) {
         pier__conn_end(conn);
     }
 }

@@ -1,25 +1,23 @@
 /*
- * A request on its way: acquire a connection, open it if it is new, take the turn on it, have the
- * loop let go of it, run, clean up, release. The driver is asked only to open and to run. The same
- * steps serve threads, tasks and the loop.
+ * A request on its way: acquire a connection and open it if it is new (db_acquire.c), take the turn
+ * on it, have the loop let go of it, run, clean up, release. The driver is asked only to open and
+ * to run. The same steps serve threads, tasks and the loop.
  */
-#include "sdk/db.h"
+#include "sdk/db_op.h"
 
 #include "sdk/alloc.h"
 #include "sdk/clock.h"
 #include "sdk/context.h"
+#include "sdk/deadlock.h"
 #include "sdk/loop.h"
 #include "sdk/runner.h"
 #include "sdk/writer.h"
 #include <string.h>
 
-enum { BEGIN = 0, CURSOR_TURN, ACQUIRE, OPEN, TURN, REHOME, RUN, PAUSE };
-
 /* How long the end of a scope waits for somebody else's request on its connection before it
  * cancels that, and for its own rollback. */
 enum { SHIELDED_MS = 5000 };
 
-static void take_turn(pier__db_op *op);
 static void run(pier__db_op *op);
 static void find_connection(pier__db_op *op);
 static void finish(pier__db_op *op);
@@ -143,212 +141,11 @@ void pier__db_op_fail_late(pier__db_op *op, const pier_error *err)
     keep_failure(op, err);
 }
 
-static void fail_cancelled(pier__db_op *op)
+void pier__db_fail_cancelled(pier__db_op *op)
 {
     pier_error err;
     pier__op_cancelled_error(&op->op, &err);
     pier__db_op_failed(op, &err);
-}
-
-/* ---- Acquire ------------------------------------------------------------------------------ */
-
-static void refuse_deadlock(pier__db_op *op)
-{
-    char holders[200];
-    pier_error err;
-    pier__pool_describe(op->pool ? op->pool : op->conn->pool, holders, sizeof holders);
-    pier_error_set(
-        &err, PIER_EDEADLOCK,
-        "%s: every connection of %s (%d) is held by this very thread or task (%s), so it "
-        "would wait for itself; use that handle, or allow more connections",
-        op->op.cls->name, op->db->root->name, (op->pool ? op->pool : op->conn->pool)->max, holders);
-    pier__db_op_failed(op, &err);
-}
-
-/* Does work under way further up this thread's stack hold what is waited for? */
-static bool works_here(const pier__db_op *op, const pier__conn *conn)
-{
-    for (const struct pier__working *at = pier__here.working; at; at = at->outer) {
-        const pier__db_op *other = (const pier__db_op *)at->op;
-        if (at->op->cls->step == pier__db_op_step && other->db->root == op->db->root &&
-            (conn ? other->conn == conn
-                  : op->pool->max == 1 && other->conn && other->conn->pool == op->pool)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void bound_open(pier__db_op *op)
-{
-    if (op->phase == OPEN && !pier__op_settled(&op->op)) {
-        op->op.wait.until = pier__earlier(op->op.wait.until, op->phase_until);
-    }
-}
-
-static void make_connection(pier__db_op *op)
-{
-    pier_db *root = op->db->root;
-    op->conn = pier__conn_new(root, op->pool);
-    if (!op->conn) {
-        pier__pool_lost(op->pool, NULL);
-        pier_error err;
-        pier_error_set(&err, PIER_ENOMEM, "%s: out of memory", op->op.cls->name);
-        pier__db_op_failed(op, &err);
-        return;
-    }
-    /* It counts as made from now on: its end says that it is lost. */
-    pier__pool_made(op->pool, &op->conn->pooled);
-    op->borrowed = true;
-    op->phase = OPEN;
-    op->op.doing = "connecting";
-    op->op.wait.until = 0;
-    op->phase_until = pier__deadline(root->settings.connect_timeout_ms, 0);
-    root->driver->open_step(op, PIER__START);
-    bound_open(op);
-}
-
-static void got_connection(pier__db_op *op, pier__pooled *thing)
-{
-    op->conn = (pier__conn *)thing;
-    op->borrowed = true;
-    take_turn(op);
-}
-
-/* Where there are readers: does it go to one? */
-static bool goes_to_reader(const pier__db_op *op)
-{
-    if (op->moved || (op->cursor && op->cursor->on_writer)) {
-        return false;
-    }
-    return op->reads || (op->request != PIER__OWN && op->db->root->driver->reads(op));
-}
-
-static pier__pool *choose_pool(pier__db_op *op)
-{
-    pier_db *root = op->db->root;
-    if (!root->readers) {
-        return &root->pool;
-    }
-    bool reader = goes_to_reader(op);
-    if (op->cursor) {
-        op->cursor->on_writer = !reader;
-    }
-    return reader ? root->readers : &root->pool;
-}
-
-static void acquire(pier__db_op *op)
-{
-    pier_db *root = op->db->root;
-    op->phase = ACQUIRE;
-    op->pool = choose_pool(op);
-    switch (pier__pool_take(op->pool, &op->ticket)) {
-    case PIER__POOL_GOT:
-        got_connection(op, op->ticket.got);
-        break;
-    case PIER__POOL_MAKE:
-        make_connection(op);
-        break;
-    case PIER__POOL_SELF:
-        refuse_deadlock(op);
-        break;
-    case PIER__POOL_CLOSED: {
-        pier_error err;
-        pier_error_set(&err, PIER_ECLOSED, "%s: %s is closed", op->op.cls->name, root->name);
-        pier__db_op_failed(op, &err);
-        break;
-    }
-    case PIER__POOL_WAIT:
-    default:
-        if (!op->op.on_loop && works_here(op, NULL)) {
-            if (pier__pool_leave(op->pool, &op->ticket)) {
-                refuse_deadlock(op);
-                break;
-            }
-        }
-        op->op.doing = "waiting for a free connection";
-        op->op.wait.kind = PIER__WAIT_WAKE;
-        op->op.wait.until = pier__deadline(root->settings.acquire_timeout_ms, 0);
-        break;
-    }
-}
-
-/* What was handed to it in the moment that it gave up. */
-static void give_back_ticket(pier__db_op *op)
-{
-    if (op->ticket.got) {
-        op->borrowed = false;
-        pier__conn_give_back((pier__conn *)op->ticket.got);
-    } else {
-        pier__pool_lost(op->pool, NULL);
-    }
-}
-
-static void acquire_step(pier__db_op *op, unsigned events)
-{
-    pier__pool *pool = op->pool;
-    bool gave_up = (events & (PIER__CANCEL | PIER__EXPIRED)) != 0;
-    if (gave_up && pier__pool_leave(pool, &op->ticket)) {
-        if (events & PIER__CANCEL) {
-            fail_cancelled(op);
-            return;
-        }
-        pier_error err;
-        char holders[200];
-        pier__pool_describe(pool, holders, sizeof holders);
-        pier_error_set(&err, PIER_EPOOL,
-                       "%s: none of the %d connections of %s became free in %" PRId64
-                       " ms; in use by: %s",
-                       op->op.cls->name, pool->max, op->db->root->name,
-                       op->db->root->settings.acquire_timeout_ms, holders);
-        pier__db_op_failed(op, &err);
-        return;
-    }
-    if (events & PIER__CANCEL) {
-        give_back_ticket(op);
-        fail_cancelled(op);
-        return;
-    }
-    if (op->ticket.closed) {
-        acquire(op); /* finds it closed */
-    } else if (op->ticket.got) {
-        got_connection(op, op->ticket.got);
-    } else if (op->ticket.served) {
-        make_connection(op);
-    }
-}
-
-/* ---- Open --------------------------------------------------------------------------------- */
-
-static void open_step(pier__db_op *op, unsigned events)
-{
-    op->op.wait.until = 0;
-    bool over = events & PIER__EXPIRED && op->phase_until && pier__now() >= op->phase_until;
-    op->db->root->driver->open_step(op, events);
-    if (op->phase != OPEN || pier__op_settled(&op->op)) {
-        return;
-    }
-    if (events & PIER__CANCEL) {
-        op->conn->dead = true;
-        fail_cancelled(op);
-    } else if (over) {
-        op->conn->dead = true;
-        pier_error err;
-        pier_error_set(&err, PIER_ECONNECT,
-                       "%s: no connection to %s within %" PRId64 " ms: the server does not answer",
-                       op->op.cls->name, op->db->root->name,
-                       op->db->root->settings.connect_timeout_ms);
-        pier__db_op_failed(op, &err);
-    } else {
-        bound_open(op);
-    }
-}
-
-void pier__db_op_opened(pier__db_op *op)
-{
-    op->conn->open = true;
-    op->op.wait.until = 0;
-    take_turn(op);
 }
 
 /* ---- Turn --------------------------------------------------------------------------------- */
@@ -364,16 +161,16 @@ static void wait_for_turn(pier__db_op *op)
     op->op.wait.until = op->op.cls->shielded ? pier__deadline(SHIELDED_MS, 0) : 0;
 }
 
-static void take_turn(pier__db_op *op)
+void pier__db_op_take_turn(pier__db_op *op)
 {
-    op->phase = TURN;
+    op->phase = PIER__DB_TURN;
     op->op.wait.until = 0;
     if (pier__turn_take(&op->conn->turn, &op->turn)) {
         op->has_turn = true;
         rehome(op);
-    } else if (!op->op.on_loop && works_here(op, op->conn) &&
+    } else if (!op->op.on_loop && pier__db_works_here(op, op->conn) &&
                pier__turn_leave(&op->conn->turn, &op->turn)) {
-        refuse_deadlock(op);
+        pier__db_refuse_deadlock(op);
     } else {
         wait_for_turn(op);
     }
@@ -381,9 +178,13 @@ static void take_turn(pier__db_op *op)
 
 static void turn_step(pier__db_op *op, unsigned events)
 {
-    if (events & PIER__CANCEL) {
+    if (events & PIER__CANCEL && op->op.cls->shielded) {
+        /* The end of a scope in a task that is cancelled: whoever has the turn still uses the
+         * connection, which must not be given back before. */
+        pier__turn_cancel_owner(&op->conn->turn);
+    } else if (events & PIER__CANCEL) {
         op->has_turn = !pier__turn_leave(&op->conn->turn, &op->turn);
-        fail_cancelled(op);
+        pier__db_fail_cancelled(op);
     } else if (events & PIER__WOKEN) {
         op->has_turn = true;
         rehome(op);
@@ -410,7 +211,7 @@ static void rehome(pier__db_op *op)
         run(op);
         return;
     }
-    op->phase = REHOME;
+    op->phase = PIER__DB_REHOME;
     op->op.doing = "taking a connection over from the loop";
     op->op.wait.kind = PIER__WAIT_WAKE;
     op->op.wait.until = 0;
@@ -430,9 +231,71 @@ static void rehome_step(pier__db_op *op, unsigned events)
         return; /* the loop is about to answer; a cancel is acted upon then */
     }
     if (op->op.cancelled) {
-        fail_cancelled(op);
+        pier__db_fail_cancelled(op);
     } else {
         run(op);
+    }
+}
+
+/* ---- What it waits for -------------------------------------------------------------------- */
+
+/* More connections than this are not asked for who has them: one of them will come back. */
+enum { USERS_MAX = 16 };
+
+struct users {
+    int count;
+    struct {
+        const void *holder;
+        const pier__op *owner;
+    } all[USERS_MAX];
+};
+
+static void add_user(pier__pooled *thing, void *data)
+{
+    struct users *users = data;
+    if (users->count < USERS_MAX) {
+        /* The owner is only compared: it may be gone as soon as the lock is released. */
+        uintptr_t owner = atomic_load(&((pier__conn *)thing)->turn.owner) & ~(uintptr_t)1;
+        users->all[users->count].holder = thing->holder;
+        users->all[users->count].owner = (const pier__op *)owner;
+    }
+    users->count++;
+}
+
+/* Whoever has a connection may give it back. */
+static bool pool_waits_for(pier__db_op *op, pier__walk *walk)
+{
+    struct users users = {.count = 0};
+    if (!pier__pool_is_queued(op->pool, &op->ticket)) {
+        return true;
+    }
+    pier__pool_each(op->pool, add_user, &users);
+    if (users.count < op->pool->max || users.count > USERS_MAX) {
+        return true; /* one is being made, or has been lost */
+    }
+    bool goes_on = false;
+    for (int i = 0; i < users.count && !goes_on; i++) {
+        const void *holder = users.all[i].holder;
+        const pier__op *owner = users.all[i].owner;
+        goes_on = holder  ? pier__walk_holder(walk, holder)
+                  : owner ? pier__walk_worker(walk, owner)
+                          : true;
+    }
+    return goes_on;
+}
+
+bool pier__db_op_waits_for(pier__op *base, pier__walk *walk)
+{
+    pier__db_op *op = (pier__db_op *)base;
+    switch (op->phase) {
+    case PIER__DB_CURSOR_TURN:
+        return pier__walk_turn(walk, base, handle_turn(op));
+    case PIER__DB_ACQUIRE:
+        return pool_waits_for(op, walk);
+    case PIER__DB_TURN:
+        return pier__walk_turn(walk, base, &op->conn->turn);
+    default:
+        return true; /* the driver's library, a server or the clock ends it */
     }
 }
 
@@ -441,7 +304,7 @@ static void rehome_step(pier__db_op *op, unsigned events)
 /* Nothing to ask of the driver? */
 static bool is_empty(const pier__db_op *op)
 {
-    return op->request == PIER__LEASE ||
+    return (op->request == PIER__LEASE && !(op->conn->resetting && op->db->driver->renews)) ||
            (op->request == PIER__ROLLBACK &&
             (op->conn->dead || !op->conn->in_tx || pier__db_has_ended(op->db)));
 }
@@ -454,14 +317,14 @@ static void drive(pier__db_op *op, unsigned events)
         op->phase_until = bounded ? pier__deadline(SHIELDED_MS, 0) : 0;
     }
     op->db->driver->run_step(op, events);
-    if (op->phase == RUN && op->phase_until && !pier__op_settled(&op->op)) {
+    if (op->phase == PIER__DB_RUN && op->phase_until && !pier__op_settled(&op->op)) {
         op->op.wait.until = pier__earlier(op->op.wait.until, op->phase_until);
     }
 }
 
 static void run(pier__db_op *op)
 {
-    op->phase = RUN;
+    op->phase = PIER__DB_RUN;
     op->op.doing = "running a statement";
     op->op.wait.until = 0;
     pier_error err; /* filled by whoever fails: zeroing a kilobyte for each request shows */
@@ -516,10 +379,13 @@ void pier__db_op_ran(pier__db_op *op)
     if (op->request == PIER__COMMIT || op->request == PIER__ROLLBACK) {
         pier__db_mark_ended(op->db);
     }
+    if (op->cursor && op->cursor->ended && op->block) {
+        pier__cursor_keep_columns(op->cursor, op->block);
+    }
     if (op->writer && pier__writer_next(op)) {
         memset(&op->scratch, 0, sizeof op->scratch);
         if (op->op.cancelled) {
-            fail_cancelled(op);
+            pier__db_fail_cancelled(op);
         } else {
             run(op);
         }
@@ -536,10 +402,13 @@ void pier__db_op_failed(pier__db_op *op, const pier_error *err)
         return;
     }
     keep_failure(op, err);
-    if (op->phase == OPEN) {
+    if (op->phase == PIER__DB_OPEN) {
         op->conn->dead = true;
+        if (!op->op.cancelled) {
+            pier__pool_failed(op->pool, err, op->probes);
+        }
     }
-    bool running = op->phase == RUN && !op->refused;
+    bool running = op->phase == PIER__DB_RUN && !op->refused;
     if (running && op->request == PIER__ROLLBACK) {
         op->conn->dead = true;
         pier__db_mark_ended(op->db);
@@ -552,7 +421,7 @@ void pier__db_op_failed(pier__db_op *op, const pier_error *err)
         }
         pier__db_doom(op->db, err);
     }
-    if (op->cursor && op->phase == RUN) {
+    if (op->cursor && op->phase == PIER__DB_RUN) {
         op->cursor->ended = true;
     }
     finish(op);
@@ -590,7 +459,7 @@ static bool start_cleaning(pier__db_op *op)
         keep_failure(op, &err);
     }
     op->cleaning = true;
-    op->phase = RUN;
+    op->phase = PIER__DB_RUN;
     op->request = PIER__ROLLBACK;
     pier__db_use_sql(op, "rollback");
     if (in_writer) {
@@ -633,7 +502,11 @@ static void release(pier__db_op *op)
     if (give_back) {
         op->borrowed = false;
         op->conn = NULL;
-        pier__conn_give_back(conn);
+        if (op->keeps) {
+            pier__conn_give_back_clean(conn); /* nobody has borrowed it */
+        } else {
+            pier__conn_give_back(conn);
+        }
     }
 }
 
@@ -663,10 +536,10 @@ static void settle(pier__db_op *op)
 static void pause_for_others(pier__db_op *op)
 {
     if (op->op.cancelled) {
-        fail_cancelled(op);
+        pier__db_fail_cancelled(op);
         return;
     }
-    op->phase = PAUSE;
+    op->phase = PIER__DB_PAUSE;
     op->op.doing = "pausing between two steps";
     op->op.wait.until = op->again;
 }
@@ -674,7 +547,7 @@ static void pause_for_others(pier__db_op *op)
 static void pause_step(pier__db_op *op, unsigned events)
 {
     if (events & PIER__CANCEL) {
-        fail_cancelled(op);
+        pier__db_fail_cancelled(op);
     } else if (events & PIER__EXPIRED) {
         op->again = 0;
         op->ticket = (pier__ticket){.op = &op->op};
@@ -726,23 +599,6 @@ static void finish(pier__db_op *op)
     settle(op);
 }
 
-void pier__db_op_move(pier__db_op *op)
-{
-    if (op->op.cancelled) {
-        fail_cancelled(op);
-        return;
-    }
-    op->moved = true;
-    pier__conn *reader = op->conn;
-    op->conn = NULL;
-    op->borrowed = op->has_turn = false;
-    pier__turn_give(&reader->turn);
-    pier__conn_give_back(reader);
-    op->ticket = (pier__ticket){.op = &op->op};
-    memset(&op->scratch, 0, sizeof op->scratch);
-    acquire(op);
-}
-
 /* ---- The step ----------------------------------------------------------------------------- */
 
 /* With the cursor's turn, where there is a cursor. */
@@ -771,9 +627,9 @@ static void find_connection(pier__db_op *op)
         op->conn = op->keeper->conn;
     }
     if (op->conn) {
-        take_turn(op);
+        pier__db_op_take_turn(op);
     } else {
-        acquire(op);
+        pier__db_op_acquire(op);
     }
 }
 
@@ -783,7 +639,7 @@ static void begin(pier__db_op *op)
         find_connection(op);
         return;
     }
-    op->phase = CURSOR_TURN;
+    op->phase = PIER__DB_CURSOR_TURN;
     op->cursor_turn.op = &op->op;
     if (pier__turn_take(handle_turn(op), &op->cursor_turn)) {
         op->has_cursor_turn = true;
@@ -795,9 +651,12 @@ static void begin(pier__db_op *op)
 
 static void cursor_turn_step(pier__db_op *op, unsigned events)
 {
-    if (events & PIER__CANCEL) {
+    if (events & PIER__CANCEL && op->op.cls->shielded) {
+        /* As in turn_step: the handle must not be freed under whoever uses it. */
+        pier__turn_cancel_owner(handle_turn(op));
+    } else if (events & PIER__CANCEL) {
         op->has_cursor_turn = !pier__turn_leave(handle_turn(op), &op->cursor_turn);
-        fail_cancelled(op);
+        pier__db_fail_cancelled(op);
     } else if (events & PIER__WOKEN) {
         op->has_cursor_turn = true;
         find_connection(op);
@@ -811,25 +670,28 @@ void pier__db_op_step(pier__op *base, unsigned events)
 {
     pier__db_op *op = (pier__db_op *)base;
     switch (op->phase) {
-    case BEGIN:
+    case PIER__DB_BEGIN:
         begin(op);
         break;
-    case CURSOR_TURN:
+    case PIER__DB_CURSOR_TURN:
         cursor_turn_step(op, events);
         break;
-    case ACQUIRE:
-        acquire_step(op, events);
+    case PIER__DB_ACQUIRE:
+        pier__db_acquire_step(op, events);
         break;
-    case OPEN:
-        open_step(op, events);
+    case PIER__DB_OPEN:
+        pier__db_open_step(op, events);
         break;
-    case REHOME:
+    case PIER__DB_HOOK:
+        pier__db_hook_step(op, events);
+        break;
+    case PIER__DB_REHOME:
         rehome_step(op, events);
         break;
-    case TURN:
+    case PIER__DB_TURN:
         turn_step(op, events);
         break;
-    case PAUSE:
+    case PIER__DB_PAUSE:
         pause_step(op, events);
         break;
     default:

@@ -121,7 +121,8 @@ bool pier__db_scope_made(pier__db_op *op)
     }
     if (db->kind == PIER__DB_POOL) {
         op->borrowed = false;
-        pier__conn_give_back(conn);
+        pier__conn_give_back_clean(conn);
+        pier__db_keeper_start(db);
     } else {
         atomic_fetch_add(&conn->refs, 1);
         db->conn = conn;
@@ -142,6 +143,7 @@ void pier__db_scope_closed(pier__db_op *op)
     pier__db_mark_ended(db);
     if (db->owns_conn) {
         db->owns_conn = false;
+        db->conn->unclean |= db->kind == PIER__DB_LEASE;
         pier__conn_give_back(db->conn);
     }
     pier__db_unref(db); /* the user's */
@@ -155,6 +157,7 @@ static const pier__op_class commit_class = {
     .result = "int",
     .size = sizeof(pier__db_op),
     .step = pier__db_op_step,
+    .waits_for = pier__db_op_waits_for,
     .fini = pier__db_op_fini,
     .unstarted = pier__db_op_unstarted,
     .subject = pier__db_op_subject,

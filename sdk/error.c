@@ -27,12 +27,13 @@ static void end_at_character(char *text)
 int pier__error_setv(pier_error *err, int status, const char *format, va_list list)
 {
     if (err) {
-        char message[sizeof err->message];
+        char message[sizeof err->message]; /* `err` itself may be among the arguments */
+        message[0] = '\0';                 /* where not even that can be formatted */
         vsnprintf(message, sizeof message, format, list);
         end_at_character(message);
         memset(err, 0, sizeof *err);
         err->status = status;
-        memcpy(err->message, message, sizeof message);
+        memcpy(err->message, message, strlen(message) + 1); /* and nothing of this stack */
     }
     return status;
 }

@@ -6,6 +6,8 @@
 #include "sdk/alloc.h"
 #include "sdk/clock.h"
 #include "sdk/context.h"
+#include "sdk/deadlock.h"
+#include "sdk/dump.h"
 #include "sdk/options.h"
 #include "sdk/runner.h"
 #include "sync/ops.h"
@@ -33,7 +35,7 @@ struct job {
     pier_executor_fn fn;
     void *arg;
     bool queued;  /* guarded by the executor's lock */
-    bool counted; /* among those that workers of the executor wait for */
+    bool counted; /* guarded by the executor's lock: among those that its workers wait for */
     int returned;
     pier_error err;
 };
@@ -121,12 +123,24 @@ static struct job *next_job(struct worker *worker)
     }
 }
 
+/* Whoever waits for it goes on. Before that thread has been woken this one may take the next job.
+ */
+static void stop_counting(struct job *job)
+{
+    pier_executor *executor = job->executor;
+    pthread_mutex_lock(&executor->lock);
+    executor->self_waiting -= job->counted;
+    job->counted = false;
+    pthread_mutex_unlock(&executor->lock);
+}
+
 static void do_job(struct job *job)
 {
     struct pier__working working = {.op = &job->op};
     pier__here.working = &working;
     job->returned = job->fn(job->arg, &job->err);
     pier__here.working = NULL;
+    stop_counting(job);
     pier__op_mail(&job->op, PIER__WORKED);
     pier__op_unref(&job->op);
 }
@@ -240,17 +254,6 @@ static bool withdraw(pier_executor *executor, struct job *job)
     return found;
 }
 
-static void stop_counting(struct job *job)
-{
-    pier_executor *executor = job->executor;
-    if (job->counted) {
-        job->counted = false;
-        pthread_mutex_lock(&executor->lock);
-        executor->self_waiting--;
-        pthread_mutex_unlock(&executor->lock);
-    }
-}
-
 static void refuse(struct job *job, int status)
 {
     pier_executor *executor = job->executor;
@@ -286,7 +289,6 @@ static void job_step(pier__op *op, unsigned events)
             refuse(job, status);
         }
     } else if (events & PIER__WORKED) {
-        stop_counting(job);
         finish(job);
     } else if (events & PIER__CANCEL) {
         stop_counting(job);
@@ -301,12 +303,24 @@ static void job_fini(pier__op *op)
     pier__executor_unref(((struct job *)op)->executor);
 }
 
+static bool job_waits_for(pier__op *op, pier__walk *walk)
+{
+    const struct job *job = (const struct job *)op;
+    pier_executor *executor = job->executor;
+    pthread_mutex_lock(&executor->lock);
+    bool queued = job->queued;
+    int threads = executor->threads;
+    pthread_mutex_unlock(&executor->lock);
+    return queued ? pier__walk_executor(walk, executor, threads) : pier__walk_worker(walk, op);
+}
+
 static const pier__op_class run_class = {
     .name = "pier_executor_run",
     .result = "int",
     .size = sizeof(struct job),
     .step = job_step,
     .fini = job_fini,
+    .waits_for = job_waits_for,
 };
 
 pier_future *pier__executor_run_op(pier_executor *executor, pier_executor_fn fn, void *arg)
@@ -324,6 +338,22 @@ pier_future *pier__executor_run_op(pier_executor *executor, pier_executor_fn fn,
     job->fn = fn;
     job->arg = arg;
     return &job->op;
+}
+
+static void describe(pier__handle *handle, pier__dump *dump)
+{
+    pier_executor *executor = (pier_executor *)handle;
+    int idle = 0;
+    pthread_mutex_lock(&executor->lock);
+    for (const struct worker *worker = executor->idle; worker; worker = worker->next_idle) {
+        idle++;
+    }
+    int threads = executor->threads;
+    int queued = executor->queued;
+    pthread_mutex_unlock(&executor->lock);
+    pier__dump_line(dump, 0, "executor %s: %d of %d threads, %d of them idle, %d of %d jobs queued",
+                    executor->name, threads, executor->threads_max, idle, queued,
+                    executor->queue_max);
 }
 
 /* ---- Opening and closing ------------------------------------------------------------------ */
@@ -375,6 +405,7 @@ static pier_executor *new_executor(pier_runner *runner, const pier_executor_opti
         snprintf(executor->name, sizeof executor->name, "%s",
                  options->name ? options->name : "pier-executor");
         atomic_init(&executor->refs, 1);
+        executor->handle.describe = describe;
         pthread_mutex_init(&executor->lock, NULL);
         executor->tail = &executor->head;
     }

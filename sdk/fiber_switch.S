@@ -21,10 +21,19 @@ pier__fiber_switch:
     subq $8, %rsp
     stmxcsr (%rsp)
     fnstcw 4(%rsp)
+    movl (%rsp), %eax
+    movzwl 4(%rsp), %ecx
     movq %rsp, (%rdi)
     movq %rsi, %rsp
+    /* Loading the control words costs more than seeing that they are the same. */
+    cmpl (%rsp), %eax
+    je 1f
     ldmxcsr (%rsp)
+1:
+    cmpw 4(%rsp), %cx
+    je 2f
     fldcw 4(%rsp)
+2:
     addq $8, %rsp
     popq %r15
     popq %r14
@@ -32,7 +41,9 @@ pier__fiber_switch:
     popq %r12
     popq %rbx
     popq %rbp
-    ret
+    /* Not ret: the processor would foresee a return to the stack that was left. */
+    popq %rcx
+    jmp *%rcx
     .size pier__fiber_switch, .-pier__fiber_switch
 
     .globl pier__fiber_enter

@@ -4,6 +4,7 @@
 #include <pier/future.h>
 
 #include "sdk/clock.h"
+#include "sdk/seen.h"
 #include "sdk/loop.h"
 #include "sdk/runner.h"
 
@@ -80,7 +81,11 @@ int pier_future_wait_first_error(pier_future *const *futures, size_t count, int6
 static void run_then(pier__post *post)
 {
     pier__op *op = (pier__op *)((char *)post - offsetof(pier__op, then_post));
+    pier_runner *runner = op->runner;
+    pier__seen_begin(runner, "a callback of", op);
     op->then_cb(op, op->then_data);
+    pier__seen_count(&runner->seen.callbacks);
+    pier__seen_end(runner, op);
     if (!op->taken) {
         pier__op_unref(op);
     }
@@ -134,5 +139,13 @@ void pier_future_free(pier_future *future)
     if (future && future->runner) {
         future->taken = true;
         pier__op_unref(future);
+    }
+}
+
+void pier_future_detach(pier_future *future)
+{
+    if (future && future->runner) {
+        future->detached = true;
+        pier_future_free(future);
     }
 }

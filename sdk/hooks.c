@@ -49,9 +49,14 @@ void pier_unobserved_set(pier_unobserved_fn fn, void *user_data)
     pthread_mutex_unlock(&lock);
 }
 
+bool pier__log_wants(pier_log_level level)
+{
+    return (int)level <= atomic_load_explicit(&log_level, memory_order_relaxed);
+}
+
 void pier__log(pier_log_level level, const char *format, ...)
 {
-    if ((int)level > atomic_load_explicit(&log_level, memory_order_relaxed)) {
+    if (!pier__log_wants(level)) {
         return;
     }
     char message[512];

@@ -9,6 +9,8 @@
 /* Is anybody interested? */
 extern atomic_bool pier__tracing;
 
+/* Would pier__log tell anybody? For messages that cost something to make. */
+bool pier__log_wants(pier_log_level level);
 void pier__log(pier_log_level level, const char *format, ...) PIER_PRINTF(2, 3);
 void pier__trace_end(const pier_trace *trace);
 void pier__unobserved(const pier_error *err);

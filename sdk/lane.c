@@ -7,6 +7,7 @@
 #include "sdk/alloc.h"
 #include "sdk/clock.h"
 #include "sdk/context.h"
+#include "sdk/dump.h"
 #include "sdk/handle.h"
 #include "sdk/runner.h"
 #include "sync/ops.h"
@@ -30,6 +31,8 @@ struct pier_lane {
     bool alone;             /* nobody will join the thread */
     pier__parker *idle;     /* of the thread, while it waits for a job */
     pier__op *head, **tail; /* each holds a reference */
+    const char *running;    /* the name of the job under way; NULL: none */
+    int64_t running_since;
 
     pier__post last; /* close: behind the jobs that the loop has not queued here yet */
 };
@@ -42,11 +45,27 @@ static void unref_lane(pier_lane *lane)
     }
 }
 
+static void describe(pier__handle *handle, pier__dump *dump)
+{
+    pier_lane *lane = (pier_lane *)handle;
+    int queued = 0;
+    pthread_mutex_lock(&lane->lock);
+    for (const pier__op *op = lane->head; op; op = op->lane_next) {
+        queued++;
+    }
+    const char *running = lane->running;
+    int64_t since = lane->running_since;
+    pthread_mutex_unlock(&lane->lock);
+    pier__dump_line(dump, since, "lane %s: %d queued, %s%s", lane->name, queued,
+                    running ? "running " : "idle", running ? running : "");
+}
+
 pier_lane *pier__lane_new(pier_runner *runner, const char *name)
 {
     pier_lane *lane = pier__calloc(1, sizeof *lane);
     if (lane) {
         lane->runner = runner;
+        lane->handle.describe = describe;
         snprintf(lane->name, sizeof lane->name, "%s", name ? name : "pier-lane");
         atomic_init(&lane->refs, 1);
         pthread_mutex_init(&lane->lock, NULL);
@@ -67,6 +86,8 @@ static pier__op *next_job(pier_lane *lane, pier__parker *parker, bool *ending)
         }
     }
     lane->idle = op ? NULL : parker;
+    lane->running = op ? op->cls->name : NULL;
+    lane->running_since = op ? pier__now() : 0;
     *ending = lane->ending;
     pthread_mutex_unlock(&lane->lock);
     return op;

@@ -8,8 +8,10 @@
 
 #include "sdk/clock.h"
 #include "sdk/context.h"
+#include "sdk/deadlock.h"
 #include "sdk/lane.h"
 #include "sdk/scope.h"
+#include "sdk/seen.h"
 #include "sdk/timers.h"
 #include "sdk/watch.h"
 #include <assert.h>
@@ -35,20 +37,13 @@ uv_loop_t *pier__loop_uv_on_loop(pier_runner *runner)
 
 /* ---- The inbox ---------------------------------------------------------------------------- */
 
-static void push_ready(pier_runner *runner, pier__post *post)
-{
-    post->next = NULL;
-    *runner->ready_tail = post;
-    runner->ready_tail = &post->next;
-}
-
 bool pier__loop_post(pier_runner *runner, pier__post *post)
 {
     if (pier__runner_forked(runner)) {
         return false;
     }
     if (pier__loop_is_here(runner) && runner->depth > 0) {
-        push_ready(runner, post);
+        pier__loop_push_on_loop(runner, post);
         return true;
     }
     pthread_mutex_lock(&runner->lock);
@@ -59,6 +54,7 @@ bool pier__loop_post(pier_runner *runner, pier__post *post)
         *runner->inbox_tail = post;
         runner->inbox_tail = &post->next;
         if (was_empty) {
+            runner->inbox_since = pier__now();
             /* Under the lock, because close shuts the inbox under it before the handle. */
             uv_async_send(&runner->async);
         }
@@ -84,6 +80,7 @@ static void take_inbox(pier_runner *runner)
 {
     pthread_mutex_lock(&runner->lock);
     if (runner->inbox) {
+        pier__seen_lag(runner, runner->inbox_since);
         *runner->ready_tail = runner->inbox;
         runner->ready_tail = runner->inbox_tail;
         runner->inbox = NULL;
@@ -116,7 +113,9 @@ static void run_ready(pier_runner *runner)
 void pier__loop_enter_on_loop(pier_runner *runner)
 {
     assert(pier__loop_is_here(runner));
-    runner->depth++;
+    if (runner->depth++ == 0) {
+        pier__seen_wake(runner);
+    }
 }
 
 void pier__loop_leave_on_loop(pier_runner *runner)
@@ -131,6 +130,7 @@ void pier__loop_leave_on_loop(pier_runner *runner)
             }
             pier__loop_set_timer(runner);
         }
+        pier__seen_sleep(runner);
     }
     runner->depth--;
 }
@@ -139,23 +139,14 @@ void pier__loop_leave_on_loop(pier_runner *runner)
 
 static void link_op(pier__op *op)
 {
-    pier_runner *runner = op->runner;
     op->linked = true;
-    op->prev = NULL;
-    op->next = runner->ops;
-    if (op->next) {
-        op->next->prev = op;
-    }
-    runner->ops = op;
+    pier__seen_started(op);
 }
 
 static void unlink_op(pier__op *op)
 {
     op->linked = false;
-    *(op->prev ? &op->prev->next : &op->runner->ops) = op->next;
-    if (op->next) {
-        op->next->prev = op->prev;
-    }
+    pier__seen_ended(op);
 }
 
 /* Ends the watching of the last step. A watch of one wait is closed before anything else happens,
@@ -230,7 +221,10 @@ static void step(pier__op *op, unsigned events)
     if (op->wait.kind != PIER__WAIT_WAKE) {
         rest(op);
     }
+    pier__seen_begin(op->runner, "a step of", op);
     op->cls->step(op, events);
+    pier__seen_count(&op->runner->seen.steps);
+    pier__seen_end(op->runner, op);
     if (!pier__op_settled(op) && !arm(op)) {
         /* Nothing was started, so it can end where it stands. */
         op->cancelled = PIER_ENOMEM;
@@ -243,6 +237,9 @@ static void step(pier__op *op, unsigned events)
     }
     int64_t deadline = op->cancelled || op->cls->shielded ? 0 : op->deadline;
     pier__timer_set(&op->runner->timers, &op->timer, pier__earlier(op->wait.until, deadline));
+    if (op->cls->waits_for && op->holder && !(events & PIER__START)) {
+        pier__deadlock_look_on_loop(op); /* a task waits in it, for something else than before */
+    }
 }
 
 void pier__loop_cancel_on_loop(pier__op *op, int status)
@@ -377,6 +374,9 @@ void pier__loop_on_timer(uv_timer_t *timer)
     runner->timer_set = 0;
     pier__loop_enter_on_loop(runner);
     int64_t now = pier__now();
+    if (runner->timers && runner->timers->when <= now) {
+        pier__seen_lag(runner, runner->timers->when);
+    }
     while (runner->timers && runner->timers->when <= now) {
         pier__op *op = pier__timer_op(runner->timers);
         pier__timer_set(&runner->timers, &op->timer, 0);

@@ -9,6 +9,14 @@ void pier__loop_on_async(uv_async_t *async);
 void pier__loop_on_timer(uv_timer_t *timer);
 void pier__loop_set_timer(pier_runner *runner);
 
+/* Puts it at the end of what is ready; from within enter and leave, as tasks are. */
+static inline void pier__loop_push_on_loop(pier_runner *runner, pier__post *post)
+{
+    post->next = NULL;
+    *runner->ready_tail = post;
+    runner->ready_tail = &post->next;
+}
+
 /* Starts a cold operation on the loop now: a task's. The caller keeps its reference. */
 void pier__loop_start_on_loop(pier__op *op);
 /* Delivers PIER__CANCEL, once; has whoever waits for it told. */

@@ -30,13 +30,36 @@ static void leave_c_locale(locale_t old)
     }
 }
 
+static size_t write_special(char *to, size_t size, double number)
+{
+    return (size_t)snprintf(to, size, "%s",
+                            isnan(number) ? "NaN"
+                            : number > 0  ? "Infinity"
+                                          : "-Infinity");
+}
+
+size_t pier__float_write(char *to, size_t size, float number)
+{
+    if (!isfinite(number)) {
+        return write_special(to, size, number);
+    }
+    locale_t old = enter_c_locale();
+    int length = 0;
+    /* 6 digits survive every float, 9 tell every two of them apart. */
+    for (int digits = 6; digits <= 9; digits++) {
+        length = snprintf(to, size, "%.*g", digits, (double)number);
+        if (strtof(to, NULL) == number) {
+            break;
+        }
+    }
+    leave_c_locale(old);
+    return (size_t)length;
+}
+
 size_t pier__double_write(char *to, size_t size, double number)
 {
     if (!isfinite(number)) {
-        return (size_t)snprintf(to, size, "%s",
-                                isnan(number) ? "NaN"
-                                : number > 0  ? "Infinity"
-                                              : "-Infinity");
+        return write_special(to, size, number);
     }
     locale_t old = enter_c_locale();
     int length = 0;

@@ -7,15 +7,31 @@
 #include "sdk/alloc.h"
 #include "sdk/clock.h"
 #include "sdk/context.h"
+#include "sdk/deadlock.h"
 #include "sdk/hooks.h"
 #include "sdk/loop_internal.h"
 #include "sdk/runner.h"
 #include "sdk/scope.h"
+#include "sdk/seen.h"
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 _Thread_local pier__context pier__here __attribute__((tls_model("initial-exec")));
+
+int pier__tid(void)
+{
+#if defined(__linux__)
+    if (!pier__here.tid) {
+        pier__here.tid = (int)syscall(SYS_gettid);
+    }
+#endif
+    return pier__here.tid;
+}
 
 /* ---- Constants: operations that failed before there was one ------------------------------- */
 
@@ -69,6 +85,37 @@ pier__op *pier__op_failed(int status)
 
 /* ---- Making and freeing ------------------------------------------------------------------- */
 
+/* A sanitizer would not see who uses an operation after its end. */
+#if defined(__SANITIZE_ADDRESS__)
+enum { REUSES = false };
+#else
+enum { REUSES = true };
+#endif
+
+/* Most requests end before the next one begins, so that one spare block saves nearly every
+ * allocation. */
+static void *get_memory(const pier__op_class *cls, pier_runner *runner)
+{
+    void *spare = REUSES && cls->reuses ? atomic_exchange(&runner->spare_op, NULL) : NULL;
+    if (!spare) {
+        return pier__calloc(1, cls->size);
+    }
+    if (pier__alloc_refused(cls->size)) {
+        pier__free(spare);
+        return NULL;
+    }
+    return memset(spare, 0, cls->size);
+}
+
+static void free_memory(pier__op *op, pier_runner *runner)
+{
+    void *none = NULL;
+    if (!REUSES || !op->cls->reuses ||
+        !atomic_compare_exchange_strong(&runner->spare_op, &none, op)) {
+        pier__free(op);
+    }
+}
+
 void *pier__op_new(const pier__op_class *cls, pier_runner *runner, pier__op **failed)
 {
     if (pier__runner_forked(runner)) {
@@ -76,11 +123,12 @@ void *pier__op_new(const pier__op_class *cls, pier_runner *runner, pier__op **fa
         return NULL;
     }
     int state = atomic_load_explicit(&runner->state, memory_order_relaxed);
-    if (state == PIER__CLOSED || (state == PIER__CLOSING && !cls->shielded)) {
+    bool shielded = cls->shielded || (pier__here.scope && pier__here.scope->shielded);
+    if (state == PIER__CLOSED || (state == PIER__CLOSING && !shielded)) {
         *failed = &closed;
         return NULL;
     }
-    pier__op *op = pier__calloc(1, cls->size);
+    pier__op *op = get_memory(cls, runner);
     if (op) {
         pier__op_init(op, cls, runner);
     } else {
@@ -128,10 +176,11 @@ void pier__op_unref(pier__op *op)
     if (op->cls->drop && pier__op_settled(op) && op->status >= 0) {
         op->cls->drop(op);
     }
-    if (op->status < 0 && !op->observed && op->on_loop && op->status != PIER_ECANCELLED &&
-        op->status != PIER_ECLOSED) {
+    bool expected = !op->detached && (op->status == PIER_ECANCELLED || op->status == PIER_ECLOSED);
+    if (op->status < 0 && !op->observed && op->on_loop && !expected) {
         tell_unobserved(op);
     }
+    pier__seen_taken(op);
     if (op->cls->fini) {
         op->cls->fini(op);
     }
@@ -139,9 +188,10 @@ void pier__op_unref(pier__op *op)
         pier__scope_unref(op->scope);
     }
     pier__free(op->err);
+    pier__free(op->stuck);
     pthread_mutex_destroy(&op->lock);
     pier_runner *runner = op->runner;
-    pier__free(op);
+    free_memory(op, runner);
     pier__runner_unref(runner);
 }
 
@@ -234,8 +284,13 @@ void pier__op_fail(pier__op *op, int status, const char *format, ...)
 
 void pier__op_cancelled_error(const pier__op *op, pier_error *err)
 {
+    if (op->cancelled == PIER_EDEADLOCK) {
+        pier_error_set(err, PIER_EDEADLOCK, "%s: %s", op->cls->name, pier__deadlock_why(op));
+        return;
+    }
     const char *why = op->cancelled == PIER_ETIMEDOUT ? "the deadline passed"
                       : op->cancelled == PIER_ECLOSED ? "it was closed"
+                      : op->cancelled == PIER_ENOMEM  ? "out of memory"
                                                       : "cancelled";
     const char *doing = op->doing ? op->doing : "waiting";
     const char *on = subject(op);
@@ -354,12 +409,12 @@ int pier__op_interrupted(const pier__op *op)
         if (!status && op->deadline && pier__now() >= op->deadline) {
             status = PIER_ETIMEDOUT;
         }
+        if (status || op->scope->shielded) {
+            return status;
+        }
     }
-    if (!status && atomic_load_explicit(&op->runner->state, memory_order_acquire) &&
-        !op->cls->joins) {
-        status = PIER_ECLOSED;
-    }
-    return status;
+    bool closing = atomic_load_explicit(&op->runner->state, memory_order_acquire);
+    return closing && !op->cls->joins ? PIER_ECLOSED : 0;
 }
 
 /* ---- Taking ------------------------------------------------------------------------------- */
@@ -432,6 +487,16 @@ static int open_result(pier_future *future, const char *type, pier_error *err)
     return status;
 }
 
+void *pier__op_look_pointer(pier_future *future, const char *type, pier_error *err)
+{
+    return open_result(future, type, err) < 0 ? NULL : future->result.pointer;
+}
+
+void pier__op_taken(pier_future *future)
+{
+    drop_taken(future);
+}
+
 void *pier__op_take_pointer(pier_future *future, const char *type, pier_error *err)
 {
     if (open_result(future, type, err) < 0) {
@@ -450,6 +515,9 @@ int64_t pier__op_take_int64(pier_future *future, const char *type, pier_error *e
         return status;
     }
     int64_t integer = future->result.integer;
+    if (future->cls->claim) {
+        future->cls->claim(future);
+    }
     drop_taken(future);
     return integer;
 }

@@ -30,6 +30,7 @@ typedef struct pier_future pier__op;
 typedef struct pier__watch pier__watch;
 typedef struct pier__op_class pier__op_class;
 struct pier_lane;
+struct pier__walk;
 
 /* Why a step is made: a set. */
 enum {
@@ -80,11 +81,16 @@ struct pier__op_class {
     size_t size;        /* of the struct that begins with a pier__op */
     bool shielded;      /* ignores scopes and the runner's close; must bound itself */
     bool loop_only;     /* stepped by the loop alone: a blocking call hands it over and waits */
+    bool reuses;        /* its memory is used again by the next one, of any class that does so; all
+                           of those have the same size */
     bool joins;         /* a blocking call waits for its end even when it has been cancelled */
     void (*step)(pier__op *op, unsigned events);
     /* Copies what is borrowed from the caller, before the caller returns or another thread needs
      * it. Called at most once. False: no memory. NULL: nothing is borrowed. */
     bool (*own)(pier__op *op);
+    /* The caller of `_finish` gets an integer that means more than itself: a lock, an item. On his
+     * thread; `drop` comes all the same. NULL: nothing to do. */
+    void (*claim)(pier__op *op);
     /* Frees a result that nobody took. NULL: nothing to free. */
     void (*drop)(pier__op *op);
     /* Frees what the operation holds, but not itself. NULL: nothing. */
@@ -95,8 +101,17 @@ struct pier__op_class {
      * until something that wait is for has happened, or until `unblock`. */
     void (*block)(pier__op *op, int timeout_ms);
     void (*unblock)(pier__op *op);
-    /* What it works on, for messages: SQL, a URL without secrets. NULL: nothing to say. */
+    /* What it works on, for messages: SQL, a URL without secrets. NULL: nothing to say. A dump
+     * calls it on any thread while the operation lives, unless `moving_subject`. */
     const char *(*subject)(const pier__op *op);
+    /* For the check that finds waits which can never end (sdk/deadlock.h): may what it waits for
+     * now come from anybody but those who wait for it? Asks that of each thing that could let it go
+     * on, through pier__walk_..., until one says yes. Called under that check's lock, on the loop
+     * thread, while nobody steps the operation; reads only, keeps no lock of its own while it asks.
+     * NULL: yes, always (a descriptor, a timer). What a lane works on is known without. */
+    bool (*waits_for)(pier__op *op, struct pier__walk *walk);
+    bool moving_subject; /* `subject` may be called by whoever steps it alone: not in a dump */
+    bool is_task;        /* sdk/task.c: for a dump */
 };
 
 typedef struct pier__listener {
@@ -134,11 +149,15 @@ struct pier_future {
     pier__op *lane_next; /* guarded by that lane's lock */
     bool taken;          /* `_finish` or free took the user's reference */
     bool observed;       /* somebody has seen how it ended, or need not */
+    bool detached;       /* nobody will look, but even its being cancelled is worth a report */
     int64_t began;       /* while operations are traced */
     pier__wait wait;
     const char *doing;             /* a constant: "waiting for a connection"; for messages */
     const void *holder;            /* the thread or task that blocks in it; NULL: nobody does */
     struct pier__waiting *waiting; /* the thread's entry in the runner's list of long waits */
+    int64_t since;   /* when the loop took it on, or it settled; guarded by ops_lock */
+    char *stuck;     /* why it can never end, where that was found */
+    uint64_t walked; /* guarded by the lock of sdk/deadlock.c: the last walk here */
 
     /* Written before it settles, read after. */
     int status;
@@ -158,8 +177,9 @@ struct pier_future {
     pier__post then_post;
     pier_future_cb then_cb;
     void *then_data;
-    pier__op *prev, *next; /* all that the loop steps */
+    pier__op *prev, *next; /* all that the loop steps, or that is unread; changed under ops_lock */
     bool linked;
+    bool unread; /* it has settled, and stands in the runner's list of such; guarded by ops_lock */
     struct pier__timer {
         struct pier__timer *child, *sibling, *parent; /* a pairing heap */
         int64_t when;                                 /* 0: not in it */
@@ -258,6 +278,11 @@ int pier__op_await_several(pier__op *const *ops, size_t count, bool any, int64_t
                            size_t *index, pier_error *err);
 /* The same without end and outside every scope; false: no memory, try again. */
 bool pier__op_await_shielded(pier__op *op);
+
+/* The same as pier__op_take_pointer, but the result stays the operation's: until
+ * pier__op_taken, which is to follow unless this returns NULL. */
+void *pier__op_look_pointer(pier_future *future, const char *type, pier_error *err);
+void pier__op_taken(pier_future *future);
 
 /* The bodies of `_finish`: wait if need be, check the type, take the result, drop the reference. */
 void *pier__op_take_pointer(pier_future *future, const char *type, pier_error *err);

@@ -9,6 +9,7 @@
 #include "sdk/alloc.h"
 #include "sdk/clock.h"
 #include "sdk/context.h"
+#include "sdk/deadlock.h"
 #include "sdk/lane.h"
 #include "sdk/loop.h"
 #include "sdk/pool.h"
@@ -29,6 +30,9 @@ static void enter_long_wait(pier__op *op, struct pier__waiting *entry)
     }
     op->waiting = entry;
     entry->parker = op->parker;
+    entry->op = op;
+    entry->since = pier__now();
+    entry->tid = pier__tid();
     pier_runner *runner = op->runner;
     pthread_mutex_lock(&runner->lock);
     entry->prev = NULL;
@@ -75,6 +79,27 @@ static void block_here(pier__op *op, int64_t until)
     op->cls->block(op, (int)ms);
 }
 
+/* Sleeps until whatever ends the wait, or earlier. Gives events, or 0. */
+static unsigned sleep_here(pier__op *op, int64_t until, bool quick)
+{
+    pier__blocked blocked = {.entered = false};
+    unsigned events = 0;
+    if (!quick) {
+        pier__blocked_enter(&blocked, op);
+    }
+    if (op->wait.kind == PIER__WAIT_FD) {
+        events = pier__park_poll(op->parker, op->wait.fd, op->wait.events >> 1, until, quick) << 1;
+    } else if (op->wait.kind == PIER__WAIT_BLOCK) {
+        block_here(op, until);
+        events = PIER__BLOCKED;
+    } else {
+        /* The first wait is short, so that it ends before close must know of it. */
+        pier__park(op->parker, quick ? pier__earlier(until, pier__now() + 10000000) : until);
+    }
+    pier__blocked_leave(&blocked);
+    return events;
+}
+
 /* Waits for what op->wait says. Gives the events to step with; PIER__CANCEL with op->cancelled
  * set when it must wind up instead. */
 static unsigned wait_here(pier__op *op, struct pier__waiting *entry)
@@ -104,18 +129,9 @@ static unsigned wait_here(pier__op *op, struct pier__waiting *entry)
             }
         }
         int64_t until = pier__earlier(op->wait.until, op->cls->shielded ? 0 : op->deadline);
-        if (op->wait.kind == PIER__WAIT_FD) {
-            unsigned events =
-                pier__park_poll(op->parker, op->wait.fd, op->wait.events >> 1, until, quick);
-            if (events) {
-                return events << 1;
-            }
-        } else if (op->wait.kind == PIER__WAIT_BLOCK) {
-            block_here(op, until);
-            return PIER__BLOCKED;
-        } else {
-            /* The first wait is short, so that it ends before close must know of it. */
-            pier__park(op->parker, quick ? pier__earlier(until, pier__now() + 10000000) : until);
+        unsigned events = sleep_here(op, until, quick);
+        if (events) {
+            return events;
         }
     }
 }
@@ -320,6 +336,9 @@ pier_future *pier__op_submit(pier__op *op)
         }
     }
     if (!op->cls->shielded && pier__here.scope) {
+        if (!pier__scope_tell(pier__here.scope, op->runner)) {
+            return pier__op_refuse(op, PIER_ENOMEM, "%s: out of memory", op->cls->name);
+        }
         op->scope = pier__scope_ref(pier__here.scope);
         op->deadline = op->scope->deadline;
     }
@@ -389,6 +408,11 @@ static void await_fini(pier__op *op)
     pier__op_unref(((struct await_op *)op)->target);
 }
 
+static bool await_waits_for(pier__op *op, pier__walk *walk)
+{
+    return pier__walk_op(walk, ((struct await_op *)op)->target);
+}
+
 static const char *await_subject(const pier__op *op)
 {
     return ((const struct await_op *)op)->target->cls->name;
@@ -401,6 +425,7 @@ static const pier__op_class await_class = {
     .step = await_step,
     .fini = await_fini,
     .subject = await_subject,
+    .waits_for = await_waits_for,
 };
 
 /* The same outside every scope, for those who must not leave before it has ended. */
@@ -412,6 +437,7 @@ static const pier__op_class await_shielded_class = {
     .step = await_step,
     .fini = await_fini,
     .subject = await_subject,
+    .waits_for = await_waits_for,
 };
 
 static int await_as(const pier__op_class *cls, pier__op *target, int64_t until, pier_error *err)

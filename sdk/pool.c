@@ -4,11 +4,16 @@
  */
 #include "sdk/pool.h"
 
+#include "sdk/alloc.h"
 #include "sdk/clock.h"
 #include "sdk/context.h"
 #include "sdk/loop.h"
 #include <stdio.h>
 #include <string.h>
+
+/* The pauses between attempts to make things after failures: the first one, and the longest. What
+ * is back again is noticed within a second. */
+enum { PAUSE_MS = 50, PAUSE_MAX_MS = 600 };
 
 void pier__pool_init(pier__pool *pool, const char *what, int max)
 {
@@ -21,6 +26,7 @@ void pier__pool_init(pier__pool *pool, const char *what, int max)
 
 void pier__pool_fini(pier__pool *pool)
 {
+    pier__free(pool->failure);
     pthread_mutex_destroy(&pool->lock);
 }
 
@@ -66,8 +72,81 @@ static pier__pooled *take_idle(pier__pool *pool, bool on_loop)
     return thing;
 }
 
+/* Twice as long each time, less up to a half: not all programs come back in the same moment. */
+static int64_t pause_after(int failures)
+{
+    int64_t ms = failures < 5 ? PAUSE_MS << (failures - 1) : PAUSE_MAX_MS;
+    ms = ms < PAUSE_MAX_MS ? ms : PAUSE_MAX_MS;
+    uint64_t random = (uint64_t)pier__now() * UINT64_C(0x9E3779B97F4A7C15) >> 33;
+    return ms * 500000 + (int64_t)(random % (uint64_t)(ms * 500000));
+}
+
+/* Under the lock: may another thing be made now? Then it counts as being made. */
+static bool may_make(pier__pool *pool)
+{
+    if (pool->total >= pool->max) {
+        return false;
+    }
+    if (pool->failures) {
+        if (pool->probing || pier__now() < pool->retry_at) {
+            return false;
+        }
+        pool->probing = true;
+        pool->retry_at = pier__now() + pause_after(pool->failures);
+    }
+    pool->total++;
+    return true;
+}
+
+/* Under the lock. */
+static void start_waiting(pier__pool *pool, pier__ticket *ticket)
+{
+    ticket->queued = true;
+    ticket->served = false;
+    ticket->since = pier__now();
+    pool->waiting++;
+    pool->waits++;
+}
+
+/* Under the lock. */
+static void enqueue(pier__pool *pool, pier__ticket *ticket)
+{
+    start_waiting(pool, ticket);
+    ticket->next = NULL;
+    *pool->tail = ticket;
+    pool->tail = &ticket->next;
+}
+
+static bool is_full(const pier__pool *pool)
+{
+    return pool->waiting_max && (pool->waiting_max < 0 || pool->waiting >= pool->waiting_max);
+}
+
+/* Under the lock: the same for who asks. While others have things that may come back, the keeper
+ * tries: it would be hard on whoever asks to fail for it. */
+static bool may_make_itself(pier__pool *pool)
+{
+    return !(pool->failures && pool->open && pool->keeper) && may_make(pool);
+}
+
+/* Under the lock: a reference to the keeper where there is something for it to do. */
+static pier__op *needed_keeper(pier__pool *pool)
+{
+    bool needed = !pool->closed && (pool->total < pool->min || pool->failures);
+    return needed && pool->keeper ? pier__op_ref(pool->keeper) : NULL;
+}
+
+static void wake(pier__op *op)
+{
+    if (op) {
+        pier__op_wake(op);
+        pier__op_unref(op);
+    }
+}
+
 pier__pool_answer pier__pool_take(pier__pool *pool, pier__ticket *ticket)
 {
+    pier__op *keeper = NULL;
     pier__pool_answer answer;
     pthread_mutex_lock(&pool->lock);
     pool->acquires++;
@@ -75,23 +154,20 @@ pier__pool_answer pier__pool_take(pier__pool *pool, pier__ticket *ticket)
         answer = PIER__POOL_CLOSED;
     } else if (!pool->head && (ticket->got = take_idle(pool, ticket->op->on_loop))) {
         answer = PIER__POOL_GOT;
-    } else if (!pool->head && pool->total < pool->max) {
-        pool->total++;
+    } else if (!pool->head && may_make_itself(pool)) {
         answer = PIER__POOL_MAKE;
-    } else if (all_mine(pool, ticket->op->holder)) {
+    } else if (pool->total && all_mine(pool, ticket->op->holder)) {
         answer = PIER__POOL_SELF;
+    } else if (is_full(pool)) {
+        answer = PIER__POOL_FULL;
+        pool->refused++;
     } else {
         answer = PIER__POOL_WAIT;
-        ticket->queued = true;
-        ticket->served = false;
-        ticket->since = pier__now();
-        ticket->next = NULL;
-        *pool->tail = ticket;
-        pool->tail = &ticket->next;
-        pool->waiting++;
-        pool->waits++;
+        enqueue(pool, ticket);
+        keeper = pool->failures ? needed_keeper(pool) : NULL;
     }
     pthread_mutex_unlock(&pool->lock);
+    wake(keeper);
     return answer;
 }
 
@@ -120,9 +196,17 @@ bool pier__pool_leave(pier__pool *pool, pier__ticket *ticket)
         }
         stop_waiting(pool, ticket);
     }
-    bool nothing = was_queued || ticket->closed;
+    bool nothing = was_queued || ticket->closed || ticket->failed;
     pthread_mutex_unlock(&pool->lock);
     return nothing;
+}
+
+bool pier__pool_is_queued(pier__pool *pool, const pier__ticket *ticket)
+{
+    pthread_mutex_lock(&pool->lock);
+    bool queued = ticket->queued;
+    pthread_mutex_unlock(&pool->lock);
+    return queued;
 }
 
 /* Under the lock: takes the first ticket out. Gives its operation, with a reference. */
@@ -140,18 +224,11 @@ static pier__op *serve_first(pier__pool *pool, pier__pooled *thing, bool closed)
     return pier__op_ref(ticket->op);
 }
 
-static void wake(pier__op *op)
-{
-    if (op) {
-        pier__op_wake(op);
-        pier__op_unref(op);
-    }
-}
-
 void pier__pool_made(pier__pool *pool, pier__pooled *thing)
 {
     pthread_mutex_lock(&pool->lock);
     thing->all_next = pool->all;
+    thing->generation = pool->generation;
     pool->all = thing;
     pool->made++;
     pthread_mutex_unlock(&pool->lock);
@@ -161,11 +238,12 @@ bool pier__pool_give(pier__pool *pool, pier__pooled *thing)
 {
     pier__op *next = NULL;
     pthread_mutex_lock(&pool->lock);
-    bool open = !pool->closed;
+    bool fit = !pool->closed && thing->generation == pool->generation;
     thing->holder = NULL;
     thing->holder_what = NULL;
-    if (!open) {
-        /* The caller ends it. */
+    pool->resets += thing->was_reset;
+    if (!fit) {
+        thing->retired = true; /* the caller ends it */
     } else if (pool->head) {
         next = serve_first(pool, thing, false);
     } else {
@@ -174,38 +252,261 @@ bool pier__pool_give(pier__pool *pool, pier__pooled *thing)
     }
     pthread_mutex_unlock(&pool->lock);
     wake(next);
-    return open;
+    return fit;
 }
+
+/* Under the lock: it is not one of them any more. */
+static void take_out(pier__pool *pool, pier__pooled *thing)
+{
+    pier__pooled **at = &pool->all;
+    while (*at && *at != thing) {
+        at = &(*at)->all_next;
+    }
+    if (*at) {
+        *at = thing->all_next;
+        pool->lost += !pool->closed && !thing->retired;
+        pool->retired += !pool->closed && thing->retired;
+        pool->open -= thing->opened;
+    }
+}
+
+static void wake_enders(pier__pool *pool);
 
 void pier__pool_lost(pier__pool *pool, pier__pooled *thing)
 {
     pier__op *next = NULL;
     pthread_mutex_lock(&pool->lock);
+    pool->probing &= thing && thing->opened; /* whoever tried has given up */
     if (thing) {
-        pier__pooled **at = &pool->all;
-        while (*at && *at != thing) {
-            at = &(*at)->all_next;
-        }
-        if (*at) {
-            *at = thing->all_next;
-            pool->lost += !pool->closed;
-        }
+        take_out(pool, thing);
     }
-    if (pool->head && !pool->closed) {
+    if (pool->head && !pool->closed && !pool->failures) {
         next = serve_first(pool, NULL, false); /* it inherits the place in `total` */
     } else {
         pool->total--;
     }
+    pier__op *keeper = needed_keeper(pool);
+    bool ended = pool->closed && pool->total == 0;
     pthread_mutex_unlock(&pool->lock);
     wake(next);
+    wake(keeper);
+    if (ended) {
+        wake_enders(pool);
+    }
 }
+
+pier__pool_answer pier__pool_exchange(pier__pool *pool, pier__pooled *thing, pier__ticket *ticket)
+{
+    pthread_mutex_lock(&pool->lock);
+    take_out(pool, thing);
+    pool->total--;
+    pier__pool_answer answer = PIER__POOL_WAIT;
+    if (pool->closed) {
+        answer = PIER__POOL_CLOSED;
+    } else if (may_make_itself(pool)) {
+        answer = PIER__POOL_MAKE;
+    } else {
+        start_waiting(pool, ticket);
+        ticket->next = pool->head;
+        pool->head = ticket;
+        if (!ticket->next) {
+            pool->tail = &ticket->next;
+        }
+    }
+    pier__op *keeper = needed_keeper(pool);
+    bool ended = pool->closed && pool->total == 0;
+    pthread_mutex_unlock(&pool->lock);
+    wake(keeper);
+    if (ended) {
+        wake_enders(pool);
+    }
+    return answer;
+}
+
+/* ---- Making them, when that may fail ------------------------------------------------------ */
+
+void pier__pool_opened(pier__pool *pool, pier__pooled *thing)
+{
+    pthread_mutex_lock(&pool->lock);
+    thing->opened = true;
+    pool->open++;
+    bool was_down = pool->failures > 0;
+    pool->failures = 0;
+    pool->probing = false;
+    pthread_mutex_unlock(&pool->lock);
+    for (pier__op *next = NULL; was_down; wake(next)) {
+        pthread_mutex_lock(&pool->lock);
+        bool makes = pool->head && !pool->closed && may_make(pool);
+        next = makes ? serve_first(pool, NULL, false) : NULL;
+        pthread_mutex_unlock(&pool->lock);
+        if (!next) {
+            break;
+        }
+    }
+}
+
+bool pier__pool_probes(pier__pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    bool probes = pool->probing;
+    pthread_mutex_unlock(&pool->lock);
+    return probes;
+}
+
+/* Under the lock. */
+static void back_off(pier__pool *pool, const pier_error *err)
+{
+    pool->failures++;
+    pool->probing = false;
+    pool->retry_at = pier__now() + pause_after(pool->failures);
+    if (!pool->failure) {
+        pool->failure = pier__malloc(sizeof *pool->failure);
+    }
+    if (pool->failure) {
+        *pool->failure = *err;
+    }
+}
+
+void pier__pool_failed(pier__pool *pool, const pier_error *err, bool probed)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->failed++;
+    bool down = pool->backs_off && !pool->closed;
+    /* Attempts that began together count as one. */
+    if (down && (probed || !pool->failures)) {
+        back_off(pool, err);
+    }
+    pier__op *keeper = needed_keeper(pool);
+    pthread_mutex_unlock(&pool->lock);
+    wake(keeper);
+    /* Nobody has a thing that could come back: those who wait need not. */
+    for (pier__op *next = NULL; down; wake(next)) {
+        pthread_mutex_lock(&pool->lock);
+        bool fails = pool->head && pool->failures && !pool->open && !pool->closed;
+        if (fails) {
+            pool->head->failed = true;
+        }
+        next = fails ? serve_first(pool, NULL, false) : NULL;
+        pthread_mutex_unlock(&pool->lock);
+        if (!next) {
+            break;
+        }
+    }
+}
+
+void pier__pool_failure(pier__pool *pool, pier_error *err)
+{
+    pthread_mutex_lock(&pool->lock);
+    if (pool->failure) {
+        *err = *pool->failure;
+    } else {
+        pier_error_set(err, PIER_ECONNECT, "no new %s could be made", pool->what);
+    }
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* ---- Keeping it --------------------------------------------------------------------------- */
+
+int pier__pool_refill(pier__pool *pool)
+{
+    int count = 0;
+    pthread_mutex_lock(&pool->lock);
+    while (!pool->closed && (pool->total < pool->min || (pool->failures && pool->head)) &&
+           may_make(pool)) {
+        count++;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return count;
+}
+
+int64_t pier__pool_next(pier__pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    bool needed = pool->failures && !pool->probing && !pool->closed &&
+                  (pool->head || pool->total < pool->min) && pool->total < pool->max;
+    int64_t next = needed ? pool->retry_at : 0;
+    pthread_mutex_unlock(&pool->lock);
+    return next;
+}
+
+pier__pooled *pier__pool_sweep(pier__pool *pool, int64_t now, int64_t idle_ns)
+{
+    pier__pooled *swept = NULL;
+    pthread_mutex_lock(&pool->lock);
+    int spare = pool->total - pool->min;
+    for (pier__pooled **at = &pool->idle; *at;) {
+        pier__pooled *thing = *at;
+        bool old = thing->ends_at && now >= thing->ends_at;
+        bool unused = idle_ns && spare > 0 && now - thing->idle_since >= idle_ns;
+        if (!old && !unused) {
+            at = &thing->next;
+            continue;
+        }
+        *at = thing->next;
+        thing->next = swept;
+        thing->retired = true;
+        swept = thing;
+        spare--;
+        pool->idle_ended += !old;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return swept;
+}
+
+pier__pooled *pier__pool_take_those(pier__pool *pool, bool (*is)(const pier__pooled *thing))
+{
+    pier__pooled *taken = NULL;
+    pthread_mutex_lock(&pool->lock);
+    for (pier__pooled **at = &pool->idle; *at;) {
+        pier__pooled *thing = *at;
+        if (!is(thing)) {
+            at = &thing->next;
+            continue;
+        }
+        *at = thing->next;
+        thing->next = taken;
+        taken = thing;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return taken;
+}
+
+pier__pooled *pier__pool_expire(pier__pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->generation++;
+    pier__pooled *idle = pool->closed ? NULL : pool->idle;
+    if (idle) {
+        pool->idle = NULL;
+    }
+    for (pier__pooled *thing = idle; thing; thing = thing->next) {
+        thing->retired = true;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return idle;
+}
+
+/* ---- Who holds what ----------------------------------------------------------------------- */
 
 void pier__pool_hold(pier__pool *pool, pier__pooled *thing, const void *holder, const char *what)
 {
     pthread_mutex_lock(&pool->lock);
     thing->holder = holder;
     thing->holder_what = what;
+    thing->held_since = what ? pier__now() : 0;
+    thing->held_by = holder == &pier__here ? pier__tid() : 0;
     pthread_mutex_unlock(&pool->lock);
+}
+
+bool pier__pool_is_held(pier__pool *pool, const void *holder)
+{
+    bool held = false;
+    pthread_mutex_lock(&pool->lock);
+    for (const pier__pooled *thing = pool->all; thing && !held; thing = thing->all_next) {
+        held = thing->holder == holder;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return held;
 }
 
 void pier__pool_each(pier__pool *pool, void (*each)(pier__pooled *thing, void *data), void *data)
@@ -213,21 +514,6 @@ void pier__pool_each(pier__pool *pool, void (*each)(pier__pooled *thing, void *d
     pthread_mutex_lock(&pool->lock);
     for (pier__pooled *thing = pool->all; thing; thing = thing->all_next) {
         each(thing, data);
-    }
-    pthread_mutex_unlock(&pool->lock);
-}
-
-void pier__pool_describe(pier__pool *pool, char *buffer, size_t size)
-{
-    size_t at = 0;
-    pthread_mutex_lock(&pool->lock);
-    if (size) {
-        buffer[0] = '\0';
-    }
-    for (pier__pooled *thing = pool->all; thing && at < size; thing = thing->all_next) {
-        int count = snprintf(buffer + at, size - at, "%s%s", at ? ", " : "",
-                             thing->holder_what ? thing->holder_what : "one call");
-        at += count > 0 ? (size_t)count : 0;
     }
     pthread_mutex_unlock(&pool->lock);
 }
@@ -248,6 +534,11 @@ void pier__pool_add_stats(pier__pool *pool, pier_pool_stats *stats)
     stats->lost += pool->lost;
     stats->acquires += pool->acquires;
     stats->waits += pool->waits;
+    stats->failed += pool->failed;
+    stats->refused += pool->refused;
+    stats->resets += pool->resets;
+    stats->idle_ended += pool->idle_ended;
+    stats->retired += pool->retired;
     stats->wait_total_us += pool->waited / 1000;
     int64_t wait_max_us = pool->waited_max / 1000;
     stats->wait_max_us = wait_max_us > stats->wait_max_us ? wait_max_us : stats->wait_max_us;
@@ -267,6 +558,51 @@ pier__pooled *pier__pool_close(pier__pool *pool)
         pthread_mutex_unlock(&pool->lock);
         if (!next) {
             return idle;
+        }
+    }
+}
+
+/* ---- Its end ------------------------------------------------------------------------------ */
+
+bool pier__pool_await_end(pier__pool *pool, pier__ticket *ticket)
+{
+    pthread_mutex_lock(&pool->lock);
+    bool ended = pool->closed && pool->total == 0;
+    if (!ended && !ticket->queued) {
+        ticket->queued = true;
+        ticket->next = pool->enders;
+        pool->enders = ticket;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return ended;
+}
+
+void pier__pool_leave_end(pier__pool *pool, pier__ticket *ticket)
+{
+    pthread_mutex_lock(&pool->lock);
+    for (pier__ticket **at = &pool->enders; *at; at = &(*at)->next) {
+        if (*at == ticket) {
+            *at = ticket->next;
+            break;
+        }
+    }
+    ticket->queued = false;
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static void wake_enders(pier__pool *pool)
+{
+    for (pier__op *next = NULL;; wake(next)) {
+        pthread_mutex_lock(&pool->lock);
+        pier__ticket *ticket = pool->enders;
+        if (ticket) {
+            pool->enders = ticket->next;
+            ticket->queued = false;
+            next = pier__op_ref(ticket->op);
+        }
+        pthread_mutex_unlock(&pool->lock);
+        if (!ticket) {
+            return;
         }
     }
 }

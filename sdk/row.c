@@ -26,6 +26,7 @@ bool pier__result_init(pier_result *block, const pier__rows_class *cls, size_t c
     block->cls = cls;
     block->count = count;
     block->columns = columns;
+    block->embedded = false;
     block->changes = block->last_id = 0;
     block->rows = count == 1 ? &block->only
                   : count    ? pier__malloc(count * sizeof *block->rows)
@@ -54,7 +55,9 @@ void pier_result_free(pier_result *result)
     if (result->rows != &result->only) {
         pier__free(result->rows);
     }
-    pier__free(result);
+    if (!result->embedded) {
+        pier__free(result);
+    }
 }
 
 void *pier__result_scratch(const pier_result *block, size_t size)
@@ -289,7 +292,9 @@ static const char *write_out(const pier_result *block, const pier_value *value, 
     if (value->type == PIER_INT64) {
         length = snprintf(buffer, sizeof buffer, "%" PRId64, value->as.i);
     } else if (value->type == PIER_DOUBLE) {
-        length = (int)pier__double_write(buffer, sizeof buffer, value->as.d);
+        length = value->flags & PIER__VALUE_SINGLE
+                     ? (int)pier__float_write(buffer, sizeof buffer, (float)value->as.d)
+                     : (int)pier__double_write(buffer, sizeof buffer, value->as.d);
     } else {
         length = snprintf(buffer, sizeof buffer, "%s", value->as.b ? "true" : "false");
     }
@@ -454,6 +459,7 @@ pier_value pier_row_value(const pier_row *row, int column)
         value.type = PIER_INVALID;
         value.as.why = "there is no such column";
     }
+    value.flags = 0;
     return value;
 }
 

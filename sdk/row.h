@@ -14,6 +14,10 @@ struct pier_row {
     pier_result *block;
 };
 
+/* In the flags of a value that a driver gives: a double that is stored with a float's precision and
+ * is written out with its digits. */
+enum { PIER__VALUE_SINGLE = 1 };
+
 typedef struct pier__rows_class {
     /* Reads a cell that exists. Text must have a zero byte behind it. False: `err` is filled. */
     bool (*cell)(const pier_result *block, size_t row, int column, pier_value *value,
@@ -26,6 +30,7 @@ struct pier_result {
     const pier__rows_class *cls;
     size_t count;
     int columns;
+    bool embedded; /* its memory is somebody else's; false after pier__result_init */
     int64_t changes, last_id; /* of the statement, set when it has ended; 0 in a cursor's blocks */
     pier_row *rows;           /* count of them; made by pier__result_init */
     pier_row only;            /* the array of a block of one row */

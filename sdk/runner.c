@@ -9,17 +9,22 @@
 #include "sdk/alloc.h"
 #include "sdk/clock.h"
 #include "sdk/context.h"
+#include "sdk/deadlock.h"
 #include "sdk/fiber.h"
 #include "sdk/hooks.h"
 #include "sdk/loop_internal.h"
 #include "sdk/options.h"
 #include "sdk/resolve.h"
+#include "sdk/seen.h"
+#include "sdk/scope.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { CLOSE_TIMEOUT_MS = 10000 };
+enum { CLOSE_TIMEOUT_MS = 10000, STACK_SIZE_MIN = 16 * 1024, STACK_SIZE_MAX = 1 << 30 };
+/* What is longer is never. */
+enum { SLOW_MS = 100, SLOW_MAX_MS = 1000000000 };
 
 unsigned pier__fork_generation;
 
@@ -30,6 +35,8 @@ static void in_child(void)
 {
     pier__fork_generation++;
     memset(&pier__here, 0, sizeof pier__here);
+    pier__blocked_forked();
+    pier__seen_forked();
 }
 
 static void init_process(void)
@@ -38,6 +45,12 @@ static void init_process(void)
     for (int (*const *init)(void) = pier__driver_inits; *init && !init_status; init++) {
         init_status = (*init)();
     }
+}
+
+/* Is the caller in a shield, where work starts while the runner closes? */
+static bool is_shielded(void)
+{
+    return pier__here.scope && pier__here.scope->shielded;
 }
 
 int pier__runner_check(const pier_runner *runner, const char *what, pier_error *err)
@@ -50,7 +63,8 @@ int pier__runner_check(const pier_runner *runner, const char *what, pier_error *
             err, PIER_EFORKED,
             "this process was forked after the runner was opened; open a new one here");
     }
-    if (atomic_load_explicit(&((pier_runner *)runner)->state, memory_order_acquire)) {
+    int state = atomic_load_explicit(&((pier_runner *)runner)->state, memory_order_acquire);
+    if (state && !(state == PIER__CLOSING && is_shielded())) {
         return pier_error_set(err, PIER_ECLOSED, "the runner is closed");
     }
     return 0;
@@ -64,7 +78,11 @@ void pier__runner_unref(pier_runner *runner)
         if (runner->executor) {
             pier__executor_unref(runner->executor);
         }
+        pier__gates_free(runner->dead);
+        pier__free(atomic_load(&runner->spare_op));
         pthread_mutex_destroy(&runner->lock);
+        pthread_mutex_destroy(&runner->ops_lock);
+        pier__seen_freed(runner);
         pier__free(runner);
     }
 }
@@ -144,8 +162,17 @@ static int start_thread(pier_runner *runner)
 
 static pier_runner *new_runner(const pier_runner_options *options, pier_error *err)
 {
+    if (options->tasks_max < 0 || (options->stack_size && (options->stack_size < STACK_SIZE_MIN ||
+                                                           options->stack_size > STACK_SIZE_MAX))) {
+        pier_error_set(
+            err, PIER_EINVAL,
+            "pier_runner_open: tasks_max must not be negative, stack_size be from 16 KiB "
+            "to 1 GiB");
+        return NULL;
+    }
     pier_runner *runner = pier__calloc(1, sizeof *runner);
-    struct pier__fiber_pool *fibers = runner ? pier__fiber_pool_new() : NULL;
+    struct pier__fiber_pool *fibers =
+        runner ? pier__fiber_pool_new(options->stack_size, options->tasks_max) : NULL;
     if (!fibers) {
         pier__free(runner);
         pier_error_set(err, PIER_ENOMEM, "pier_runner_open: out of memory");
@@ -162,6 +189,10 @@ static pier_runner *new_runner(const pier_runner_options *options, pier_error *e
     runner->inbox_tail = &runner->inbox;
     runner->ready_tail = &runner->ready;
     pthread_mutex_init(&runner->lock, NULL);
+    pthread_mutex_init(&runner->ops_lock, NULL);
+    pier__seen_opened(runner);
+    int64_t slow_ms = options->slow_ms ? options->slow_ms : SLOW_MS;
+    runner->slow_ns = slow_ms < 0 ? 0 : slow_ms < SLOW_MAX_MS ? slow_ms * 1000000 : INT64_MAX;
     return runner;
 }
 
@@ -223,7 +254,8 @@ bool pier__handle_open(pier__handle *handle, pier_runner *runner,
     handle->close = close;
     handle->newer = NULL;
     pthread_mutex_lock(&runner->lock);
-    bool open = !atomic_load(&runner->state);
+    int state = atomic_load(&runner->state);
+    bool open = !state || (state == PIER__CLOSING && !runner->handles_closed && is_shielded());
     if (open) {
         handle->older = runner->newest;
         if (handle->older) {
@@ -237,17 +269,39 @@ bool pier__handle_open(pier__handle *handle, pier_runner *runner,
     return open;
 }
 
+/* Under the lock. */
+static void take_out(pier__handle *handle)
+{
+    handle->close = NULL;
+    *(handle->newer ? &handle->newer->older : &handle->runner->newest) = handle->older;
+    if (handle->older) {
+        handle->older->newer = handle->newer;
+    }
+}
+
+pier__handle *pier__handle_take(pier_runner *runner,
+                                bool (*is)(const pier__handle *handle, const void *data),
+                                const void *data)
+{
+    pthread_mutex_lock(&runner->lock);
+    pier__handle *handle = runner->newest;
+    while (handle && !is(handle, data)) {
+        handle = handle->older;
+    }
+    if (handle) {
+        take_out(handle);
+    }
+    pthread_mutex_unlock(&runner->lock);
+    return handle;
+}
+
 bool pier__handle_leave(pier__handle *handle)
 {
     pier_runner *runner = handle->runner;
     pthread_mutex_lock(&runner->lock);
     bool was_in = handle->close != NULL;
     if (was_in) {
-        handle->close = NULL;
-        *(handle->newer ? &handle->newer->older : &runner->newest) = handle->older;
-        if (handle->older) {
-            handle->older->newer = handle->newer;
-        }
+        take_out(handle);
     }
     pthread_mutex_unlock(&runner->lock);
     return was_in;
@@ -326,9 +380,23 @@ static void end_loop(pier_runner *runner)
     uv_close((uv_handle_t *)&runner->idle, on_handle_closed);
 }
 
+static bool has_tasks(const pier_runner *runner)
+{
+    const pier__op *op = runner->ops;
+    while (op && !op->cls->joins) {
+        op = op->next;
+    }
+    return op != NULL;
+}
+
 /* Called whenever an operation has left the loop's list, and by close. */
 void pier__runner_op_ended(pier_runner *runner)
 {
+    if (runner->awaits_tasks && !has_tasks(runner)) {
+        runner->awaits_tasks = false;
+        atomic_store(&runner->tasks_gone, 1);
+        pier__word_wake(&runner->tasks_gone);
+    }
     if (!runner->draining || runner->ops) {
         return;
     }
@@ -352,6 +420,14 @@ static void on_cancel_all(pier__post *post)
     pier_runner *runner = ((struct request *)post)->runner;
     pier__free(post);
     pier__loop_look_at_all(runner);
+}
+
+static void on_await_tasks(pier__post *post)
+{
+    pier_runner *runner = ((struct request *)post)->runner;
+    pier__free(post);
+    runner->awaits_tasks = true;
+    pier__runner_op_ended(runner);
 }
 
 static void on_drain(pier__post *post)
@@ -423,12 +499,69 @@ static void wait_for_threads(pier_runner *runner, int64_t until)
     }
 }
 
+/* ---- Shields ------------------------------------------------------------------------------ */
+
+void pier__runner_shield(pier_runner *runner, int64_t until)
+{
+    pier__runner_ref(runner);
+    int64_t latest = atomic_load(&runner->shielded_until);
+    while (latest < until &&
+           !atomic_compare_exchange_weak(&runner->shielded_until, &latest, until)) {
+    }
+    atomic_fetch_add(&runner->shields, 1);
+}
+
+void pier__runner_unshield(pier_runner *runner)
+{
+    if (!pier__runner_forked(runner)) {
+        atomic_fetch_sub(&runner->shields, 1);
+        pier__word_wake(&runner->shields);
+    }
+    pier__runner_unref(runner);
+}
+
+/* Shields of the thread that closes, which it cannot wait for. */
+static int own_shields(const pier_runner *runner)
+{
+    int count = 0;
+    for (const pier_scope *scope = pier__here.scope; scope; scope = scope->parent) {
+        count += scope->shield && scope->runner == runner;
+    }
+    return count;
+}
+
+/* Those of other threads, between two calls; tasks have been waited for. */
+static void wait_for_shields(pier_runner *runner, int64_t until)
+{
+    int own = own_shields(runner);
+    for (int count; (count = atomic_load(&runner->shields)) > own;) {
+        int64_t end = pier__earlier(until, atomic_load(&runner->shielded_until));
+        if (pier__now() >= end) {
+            return;
+        }
+        pier__word_wait(&runner->shields, (uint32_t)count, end);
+    }
+}
+
+/* Tasks clean up with the handles that they opened, which must be there still. Half of the time
+ * that is left is for them. */
+static void wait_for_tasks(pier_runner *runner, int64_t until)
+{
+    int64_t now = pier__now();
+    int64_t half = until == INT64_MAX ? until : now + (until - now) / 2;
+    ask_loop(runner, on_await_tasks);
+    while (!atomic_load(&runner->tasks_gone) && pier__now() < half) {
+        pier__word_wait(&runner->tasks_gone, 0, half);
+    }
+}
+
 static void close_handles(pier_runner *runner)
 {
     for (;;) {
         pthread_mutex_lock(&runner->lock);
         pier__handle *handle = runner->newest;
         void (*close)(pier__handle *) = handle ? handle->close : NULL;
+        runner->handles_closed = !handle;
         pthread_mutex_unlock(&runner->lock);
         if (!handle) {
             return;
@@ -462,6 +595,8 @@ static void close_here(pier_runner *runner)
     ask_loop(runner, on_cancel_all);
     wait_for_threads(runner, until);
     ask_loop(runner, on_cancel_all); /* what those threads left to the loop */
+    wait_for_tasks(runner, until);
+    wait_for_shields(runner, until);
     close_handles(runner);
     bool drained = wait_for_loop(runner, until);
     runner->closer = closer;

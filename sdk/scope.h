@@ -13,15 +13,27 @@ struct pier_scope {
     int64_t deadline;     /* the earliest of its own and its parents'; 0: none */
     pier__parker *parker; /* of the thread that it is ambient for; NULL in a task */
     int signal;
+    bool shield;   /* what cancels its parents does not reach it */
+    bool shielded; /* it, or one around it, is a shield */
+    struct pier__entered *entered; /* newest first; of whoever opened it (sdk/enter.c) */
 
     atomic_int refs;
     atomic_int cancelled; /* 0 or a status */
+    /* Other runners that step operations of this scope; only grows. Each holds the memory of its
+     * runner, so that a signal handler may walk it. */
+    _Atomic(struct pier__elsewhere *) elsewhere;
 };
 
 /* A scope inside `parent` (may be NULL), not ambient anywhere; NULL: no memory. */
 pier_scope *pier__scope_new(pier_runner *runner, pier_scope *parent, int64_t deadline);
 pier_scope *pier__scope_ref(pier_scope *scope);
 void pier__scope_unref(pier_scope *scope);
+
+/* An operation of this scope is about to be stepped by the runner's loop: has that told when the
+ * scope, or one around it, is cancelled. False: no memory. */
+bool pier__scope_tell(pier_scope *scope, pier_runner *runner);
+/* The scope is ambient no more. */
+void pier__scope_left(pier_scope *scope);
 
 /* Was it, or one around it, cancelled? Does not look at the clock. */
 int pier__scope_cancelled(const pier_scope *scope);

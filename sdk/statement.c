@@ -18,7 +18,7 @@ struct pier_statement {
 pier__description *pier__description_new(const char *const *texts, int parameters, int columns,
                                          bool read_only)
 {
-    size_t count = (size_t)parameters + 2 * (size_t)columns;
+    size_t count = 2 * (size_t)parameters + 2 * (size_t)columns;
     size_t size = sizeof(pier__description) + count * sizeof *texts;
     for (size_t i = 0; i < count; i++) {
         size += texts[i] ? strlen(texts[i]) + 1 : 0;
@@ -99,6 +99,7 @@ static const pier__op_class prepare_class = {
     .result = "pier_statement *",
     .size = sizeof(prepare_op),
     .step = pier__db_op_step,
+    .waits_for = pier__db_op_waits_for,
     .drop = prepare_drop,
     .fini = prepare_fini,
     .unstarted = pier__db_op_unstarted,
@@ -211,6 +212,13 @@ const char *pier_statement_parameter_name(const pier_statement *statement, int p
     return exists ? statement->description->texts[parameter] : NULL;
 }
 
+const char *pier_statement_parameter_type(const pier_statement *statement, int parameter)
+{
+    int parameters = pier_statement_parameters(statement);
+    bool exists = parameter >= 0 && parameter < parameters;
+    return exists ? statement->description->texts[parameters + parameter] : NULL;
+}
+
 int pier_statement_columns(const pier_statement *statement)
 {
     return statement ? statement->description->columns : 0;
@@ -219,7 +227,7 @@ int pier_statement_columns(const pier_statement *statement)
 const char *pier_statement_column_name(const pier_statement *statement, int column)
 {
     bool exists = column >= 0 && column < pier_statement_columns(statement);
-    return exists ? statement->description->texts[statement->description->parameters + column]
+    return exists ? statement->description->texts[2 * statement->description->parameters + column]
                   : NULL;
 }
 
@@ -228,6 +236,6 @@ const char *pier_statement_column_type(const pier_statement *statement, int colu
     int columns = pier_statement_columns(statement);
     bool exists = column >= 0 && column < columns;
     return exists ? statement->description
-                        ->texts[statement->description->parameters + columns + column]
+                        ->texts[2 * statement->description->parameters + columns + column]
                   : NULL;
 }

@@ -10,12 +10,12 @@
 typedef struct pier__description {
     bool read_only;
     int parameters, columns;
-    /* The name of each parameter (NULL: it is numbered), then of each column, then the type that
-     * each column was declared with (NULL: none). */
+    /* The name of each parameter (NULL: it is numbered), then its type (NULL: not known), then the
+     * name of each column, then its type (NULL: none). */
     const char *texts[];
 } pier__description;
 
-/* Copies `texts`, of which there are `parameters` and twice `columns`; NULL: no memory. */
+/* Copies `texts`, two for each parameter and two for each column; NULL: no memory. */
 pier__description *pier__description_new(const char *const *texts, int parameters, int columns,
                                          bool read_only);
 

@@ -72,13 +72,19 @@ bool pier__turn_leave(pier__turn *turn, pier__turn_waiter *waiter)
     return was_queued;
 }
 
-void pier__turn_cancel_owner(pier__turn *turn)
+pier__op *pier__turn_owner(pier__turn *turn)
 {
     pthread_mutex_lock(&turn->lock);
     /* With somebody waiting (the caller) it is given back under this lock, so the owner lives. */
     uintptr_t word = atomic_load(&turn->owner);
     pier__op *owner = word & WAITED ? pier__op_ref((pier__op *)(word & ~WAITED)) : NULL;
     pthread_mutex_unlock(&turn->lock);
+    return owner;
+}
+
+void pier__turn_cancel_owner(pier__turn *turn)
+{
+    pier__op *owner = pier__turn_owner(turn);
     if (owner) {
         pier__op_cancel(owner, PIER_ECLOSED);
         pier__op_unref(owner);

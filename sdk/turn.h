@@ -30,6 +30,8 @@ bool pier__turn_take(pier__turn *turn, pier__turn_waiter *waiter);
 /* Stops waiting. True: it was still waiting. False: it has been given the turn and must give it
  * back. */
 bool pier__turn_leave(pier__turn *turn, pier__turn_waiter *waiter);
+/* Who has it, while somebody waits: with a reference; NULL: nobody waits. */
+pier__op *pier__turn_owner(pier__turn *turn);
 /* Asks whoever has it to wind up. */
 void pier__turn_cancel_owner(pier__turn *turn);
 /* Hands it to the next. */

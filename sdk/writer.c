@@ -458,6 +458,7 @@ static const pier__op_class flush_class = {
     .result = "int",
     .size = sizeof(pier__db_op),
     .step = pier__db_op_step,
+    .waits_for = pier__db_op_waits_for,
     .fini = pier__db_op_fini,
     .unstarted = flush_unstarted,
     .subject = pier__db_op_subject,
@@ -486,6 +487,7 @@ static const pier__op_class close_class = {
     .size = sizeof(pier__db_op),
     .shielded = true,
     .step = pier__db_op_step,
+    .waits_for = pier__db_op_waits_for,
     .fini = pier__db_op_fini,
     .subject = pier__db_op_subject,
 };

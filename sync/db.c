@@ -160,6 +160,21 @@ pier_result *pier_db_fetch_finish(pier_future *future, pier_error *err)
     return pier__op_take_pointer(future, "pier_result *", err);
 }
 
+pier_future *pier_db_drain_async(pier_db *db, int64_t timeout_ms)
+{
+    return pier__op_submit(pier__db_drain_op(db, timeout_ms));
+}
+
+int pier_db_drain(pier_db *db, int64_t timeout_ms, pier_error *err)
+{
+    return pier_db_drain_finish(pier__op_run(pier__db_drain_op(db, timeout_ms), err), err);
+}
+
+int pier_db_drain_finish(pier_future *future, pier_error *err)
+{
+    return pier__op_take_int(future, "int", err);
+}
+
 pier_future *pier_cursor_block_async(pier_cursor *cursor)
 {
     return pier__op_submit(pier__cursor_block_op(cursor));

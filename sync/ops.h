@@ -3,17 +3,26 @@
  * What the generated bodies call, written by hand.
  *
  * pier__x_op: the cold form of x, with its arguments. Never NULL: it fails when it is run.
+ * pier__x_fast: true where x could be done at once, on the calling thread, with its result; false
+ *     when nothing has been done.
  * pier__x_take: true with the next item, or with NULL at the end and after a failure; false when
- *     a block must be fetched first.
+ *     a block must be fetched first; the runner's close then waits until it has answered true.
  * pier__x_put: takes the block that was fetched, or NULL when that failed.
  * pier__x_error: where the handle keeps its failure until it is closed; NULL for a NULL handle.
  */
 #ifndef PIER_SYNC_OPS_H
 #define PIER_SYNC_OPS_H
 #include <pier/async/db.h>
+#include <pier/async/event.h>
 #include <pier/async/executor.h>
+#include <pier/async/file.h>
 #include <pier/async/http.h>
+#include <pier/async/iter.h>
 #include <pier/async/lane.h>
+#include <pier/async/mutex.h>
+#include <pier/async/offload.h>
+#include <pier/async/queue.h>
+#include <pier/async/semaphore.h>
 #include <pier/async/sqlite.h>
 #include <pier/async/sqlite_blob.h>
 #include <pier/async/sqlite_changes.h>
@@ -34,6 +43,7 @@ pier_future *pier__db_execute_many_op(pier_db *db, const char *sql, const pier_a
                                       size_t row_count);
 pier_future *pier__db_execute_script_op(pier_db *db, const char *sql);
 pier_future *pier__db_fetch_op(pier_db *db, const char *sql, const pier_args *args);
+pier_future *pier__db_drain_op(pier_db *db, int64_t timeout_ms);
 pier_future *pier__cursor_block_op(pier_cursor *cursor);
 bool pier__cursor_next_take(pier_cursor *cursor, const pier_row **item);
 void pier__cursor_block_put(pier_cursor *cursor, pier_result *block);
@@ -45,9 +55,30 @@ pier_future *pier__statement_fetch_op(pier_statement *statement, const pier_args
 pier_future *pier__writer_flush_op(pier_writer *writer);
 pier_future *pier__writer_close_op(pier_writer *writer);
 
+/* event */
+pier_future *pier__event_wait_op(pier_event *event);
+bool pier__event_wait_fast(pier_event *event, int *result);
+
 /* executor */
 pier_future *pier__executor_run_op(pier_executor *executor, pier_executor_fn fn, void *arg);
 pier_future *pier__to_thread_op(pier_runner *runner, pier_executor_fn fn, void *arg);
+
+/* file */
+pier_future *pier__file_open_op(pier_runner *runner, const char *path, const char *mode,
+                                const pier_file_options *options);
+pier_future *pier__file_read_op(pier_file *file, size_t size);
+pier_future *pier__file_block_op(pier_file *file);
+bool pier__file_next_take(pier_file *file, size_t *size, const void **item);
+void pier__file_block_put(pier_file *file, pier_buffer *block);
+pier_error *pier__file_error(pier_file *file);
+bool pier__file_line_take(pier_file *file, size_t *length, const char **item);
+pier_future *pier__file_write_op(pier_file *file, const void *data, size_t size);
+pier_future *pier__file_seek_op(pier_file *file, int64_t offset, int whence);
+pier_future *pier__file_sync_op(pier_file *file);
+pier_future *pier__file_close_op(pier_file *file);
+pier_future *pier__file_load_op(pier_runner *runner, const char *path, size_t size_max);
+pier_future *pier__file_save_op(pier_runner *runner, const char *path, const void *data,
+                                size_t size);
 
 /* http */
 pier_future *pier__http_close_op(pier_http *http);
@@ -66,8 +97,33 @@ pier_error *pier__stream_error(pier_stream *stream);
 bool pier__stream_line_take(pier_stream *stream, size_t *length, const char **item);
 pier_future *pier__stream_close_op(pier_stream *stream);
 
+/* iter */
+pier_future *pier__iter_block_op(pier_iter *iter);
+bool pier__iter_item_take(pier_iter *iter, const void **item);
+void pier__iter_block_put(pier_iter *iter, pier_items *block);
+pier_error *pier__iter_error(pier_iter *iter);
+pier_future *pier__iter_close_op(pier_iter *iter);
+
 /* lane */
 pier_future *pier__lane_run_op(pier_lane *lane, pier_lane_fn fn, void *arg);
+
+/* mutex */
+pier_future *pier__mutex_lock_op(pier_mutex *mutex);
+bool pier__mutex_lock_fast(pier_mutex *mutex, int *result);
+
+/* offload */
+pier_future *pier__offload_op(pier_runner *runner, pier_offload_fn fn, const void *call,
+                              size_t size);
+
+/* queue */
+pier_future *pier__queue_put_op(pier_queue *queue, const void *item);
+bool pier__queue_put_fast(pier_queue *queue, const void *item, int *result);
+pier_future *pier__queue_get_op(pier_queue *queue, void *item);
+bool pier__queue_get_fast(pier_queue *queue, void *item, int *result);
+
+/* semaphore */
+pier_future *pier__semaphore_acquire_op(pier_semaphore *semaphore);
+bool pier__semaphore_acquire_fast(pier_semaphore *semaphore, int *result);
 
 /* sqlite */
 pier_future *pier__sqlite_checkpoint_op(pier_db *db, int mode);

@@ -257,6 +257,7 @@ static const char *request_subject(const pier__op *op)
         .name = (public_name), .result = "pier_response *", .size = sizeof(request_op),            \
         .step = request_step, .own = request_own, .drop = request_drop, .fini = request_fini,      \
         .block = request_block, .unblock = request_unblock, .subject = request_subject,            \
+        .moving_subject = true,                                                                    \
     }
 
 static const pier__op_class request_class = REQUEST_CLASS("pier_http_request");

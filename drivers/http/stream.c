@@ -258,6 +258,7 @@ static const pier__op_class stream_class = {
     .drop = stream_drop,
     .fini = stream_fini,
     .subject = stream_subject,
+    .moving_subject = true,
 };
 
 static pier_stream *new_stream(pier_http *http)
@@ -519,15 +520,12 @@ void pier__stream_block_put(pier_stream *stream, pier_chunk *block)
 
 static bool is_done(const pier_stream *stream)
 {
-    return !stream || stream->failed || stream->failure.status < 0;
+    return stream->failed || stream->failure.status < 0;
 }
 
-bool pier__stream_chunk_take(pier_stream *stream, size_t *size, const void **item)
+/* True: a chunk, or the end. */
+static bool take_chunk(pier_stream *stream, size_t *size, const void **item)
 {
-    *item = NULL;
-    if (size) {
-        *size = 0;
-    }
     if (is_done(stream) || stream->at_end) {
         return true;
     }
@@ -540,6 +538,16 @@ bool pier__stream_chunk_take(pier_stream *stream, size_t *size, const void **ite
         *size = stream->current->size;
     }
     return true;
+}
+
+bool pier__stream_chunk_take(pier_stream *stream, size_t *size, const void **item)
+{
+    *item = NULL;
+    if (size) {
+        *size = 0;
+    }
+    return !stream || pier__runner_iterate(stream->handle.runner, &stream->fetching,
+                                           take_chunk(stream, size, item));
 }
 
 static bool fail_lines(pier_stream *stream, pier__lines_answer answer)
@@ -555,12 +563,9 @@ static bool fail_lines(pier_stream *stream, pier__lines_answer answer)
     return true;
 }
 
-bool pier__stream_line_take(pier_stream *stream, size_t *length, const char **item)
+/* True: a line, or the end. */
+static bool take_line(pier_stream *stream, size_t *length, const char **item)
 {
-    size_t ignored;
-    length = length ? length : &ignored;
-    *length = 0;
-    *item = NULL;
     if (is_done(stream)) {
         return true;
     }
@@ -580,6 +585,16 @@ bool pier__stream_line_take(pier_stream *stream, size_t *length, const char **it
         return fail_lines(stream, answer);
     }
     return answer == PIER__LINES_LINE;
+}
+
+bool pier__stream_line_take(pier_stream *stream, size_t *length, const char **item)
+{
+    size_t ignored;
+    length = length ? length : &ignored;
+    *length = 0;
+    *item = NULL;
+    return !stream || pier__runner_iterate(stream->handle.runner, &stream->fetching,
+                                           take_line(stream, length, item));
 }
 
 /* ---- Public ------------------------------------------------------------------------------- */

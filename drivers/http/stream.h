@@ -64,6 +64,7 @@ struct pier_stream {
     bool fresh;          /* `current` has not been given as a chunk */
     bool at_end;
     bool failed;
+    bool fetching;      /* a thread is inside, which the runner's close waits for */
     pier_error failure; /* for close */
     pier__lines lines;
 };

@@ -1,15 +1,23 @@
 /*
  * Connecting: each host in turn, each address of it in turn, one PGconn for each. libpq would look
  * names up itself, and block; so it is given addresses, and the name only for TLS and passwords.
+ * Servers that are starting up or shutting down are asked again until the time is up.
  */
 #include "drivers/postgres/conn.h"
 
 #include "drivers/postgres/error.h"
+#include "sdk/alloc.h"
 #include "sdk/clock.h"
 #include <arpa/inet.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
-enum { PHASE_NONE = 0, PHASE_LOOKUP, PHASE_POLL };
+enum { PHASE_NONE = 0, PHASE_LOOKUP, PHASE_START, PHASE_POLL, PHASE_PAUSE };
+
+/* Before servers that are not ready are asked again: at first, and at most. */
+#define PAUSE_NS INT64_C(50000000)
+#define PAUSE_MAX_NS INT64_C(800000000)
 
 static pier__postgres_db *db_of(pier__postgres_conn *conn)
 {
@@ -18,7 +26,7 @@ static pier__postgres_db *db_of(pier__postgres_conn *conn)
 
 static const pier__postgres_host *host_of(pier__postgres_conn *conn)
 {
-    return &db_of(conn)->hosts[conn->connecting.entered - 1];
+    return &db_of(conn)->hosts[pier__postgres_host_index(conn)];
 }
 
 static bool needs_lookup(const pier__postgres_host *host)
@@ -29,27 +37,32 @@ static bool needs_lookup(const pier__postgres_host *host)
            inet_pton(AF_INET6, host->host, address) != 1;
 }
 
-/* Notices are dropped; by default libpq prints them. What the server says before it ends an idle
- * session comes as a notice too, often well before the end itself. */
-static void take_notice(void *arg, const PGresult *notice)
-{
-    pier__postgres_conn *conn = arg;
-    if (pier__postgres_is_fatal(notice)) {
-        conn->said_goodbye = true;
-    }
-}
-
 static void close_attempt(pier__postgres_conn *conn)
 {
+    pier__postgres_start_free(conn->connecting.start);
+    conn->connecting.start = NULL;
     PQfinish(conn->pg);
     conn->pg = NULL;
     conn->fd = -1;
 }
 
+/* Forgets what belongs to the host that was tried last. */
+static void leave_host(pier__postgres_conn *conn)
+{
+    pier__postgres_connecting *state = &conn->connecting;
+    pier__lookup_free(state->lookup);
+    pier__postgres_password_free(state->password);
+    state->lookup = NULL;
+    state->password = NULL;
+    state->next = NULL;
+    state->addresses = 0;
+}
+
 void pier__postgres_connect_end(pier__postgres_conn *conn)
 {
     close_attempt(conn);
-    pier__lookup_free(conn->connecting.lookup);
+    leave_host(conn);
+    pier__free(conn->connecting.order);
     memset(&conn->connecting, 0, sizeof conn->connecting);
 }
 
@@ -57,10 +70,11 @@ void pier__postgres_connect_end(pier__postgres_conn *conn)
  */
 static int64_t attempt_bound(pier__postgres_conn *conn, int64_t until)
 {
-    int64_t attempts = db_of(conn)->host_count - conn->connecting.entered;
-    attempts += !conn->connecting.next;
-    for (const struct addrinfo *rest = conn->connecting.next; rest; rest = rest->ai_next) {
-        attempts++;
+    const pier__postgres_db *db = db_of(conn);
+    int64_t attempts = db->host_count - conn->connecting.entered;
+    attempts += conn->connecting.next ? conn->connecting.addresses : 1;
+    if (db->wanted == PIER__WANTED_STANDBY_FIRST && !conn->connecting.second_pass) {
+        attempts += db->host_count;
     }
     if (!until || attempts <= 1) {
         return until;
@@ -79,38 +93,104 @@ static void wait_for_socket(pier__postgres_conn *conn, pier__db_op *op, unsigned
     wait->until = conn->connecting.attempt_until;
 }
 
-/* Starts on one address; NULL: the host's own, or its unix socket. */
-static bool start_attempt(pier__postgres_conn *conn, pier__db_op *op, const char *address)
+/* Adds to why an attempt failed, as far as there is room. */
+PIER_PRINTF(2, 3) static void add(pier_error *failure, const char *format, ...)
 {
-    const pier__postgres_db *db = db_of(conn);
-    const pier__postgres_host *host = host_of(conn);
-    const char *keywords[PIER__POSTGRES_OPTIONS_MAX], *values[PIER__POSTGRES_OPTIONS_MAX];
-    int count = db->option_count;
-    memcpy(keywords, db->keywords, (size_t)count * sizeof *keywords);
-    memcpy(values, db->values, (size_t)count * sizeof *values);
-    keywords[count] = "host", values[count++] = host->host;
-    keywords[count] = "hostaddr", values[count++] = address ? address : host->address;
-    keywords[count] = "port", values[count++] = host->port;
-    keywords[count] = NULL, values[count] = NULL;
-    conn->pg = PQconnectStartParams(keywords, values, 0);
-    if (conn->pg) {
-        PQsetNoticeReceiver(conn->pg, take_notice, conn);
-        /* The only way to learn the SQLSTATE of a refusal; see pier__postgres_connect_error. */
-        PQsetErrorVerbosity(conn->pg, PQERRORS_VERBOSE);
-    }
-    op->op.doing = "connecting";
-    conn->connecting.phase = PHASE_POLL;
-    return conn->pg && PQstatus(conn->pg) != CONNECTION_BAD;
+    size_t length = strlen(failure->message);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(failure->message + length, sizeof failure->message - length, format, args);
+    va_end(args);
 }
 
-/* Notes why an attempt failed. True: another address or host may do better. */
-static bool note_failure(pier__postgres_conn *conn)
+/* Which of several servers it was, and what it should have been. */
+static void add_server(pier__postgres_conn *conn)
 {
     pier_error *failure = &conn->connecting.failure;
-    pier__postgres_connect_error(failure, conn->base.db->name,
-                                 conn->pg ? PQerrorMessage(conn->pg) : "out of memory");
+    const pier__postgres_db *db = db_of(conn);
+    const pier__postgres_host *host = host_of(conn);
+    if (db->host_count > 1) {
+        const char *name = host->host      ? host->host
+                           : host->address ? host->address
+                                           : "the local one";
+        add(failure, "; the server tried last was %.80s:%.10s", name,
+            host->port ? host->port : "5432");
+    }
+    if (db->wanted != PIER__WANTED_ANY && db->wanted != PIER__WANTED_STANDBY_FIRST) {
+        add(failure, "; target_session_attrs=%s is wanted", db->attributes);
+    }
+}
+
+/* Notes why an attempt failed, and whether another address or host may do better. */
+static void note_failure(pier__postgres_conn *conn)
+{
+    pier__postgres_connecting *state = &conn->connecting;
+    pier_error *failure = &state->failure;
+    bool no_password = PQconnectionNeedsPassword(conn->pg);
+    pier__postgres_connect_error(failure, conn->base.db->name, PQerrorMessage(conn->pg));
+    if (no_password) {
+        add(failure,
+            "; give a password in the URL, PGPASSWORD, a pass file that only its owner can "
+            "read, or by a function");
+    }
+    add_server(conn);
     close_attempt(conn);
-    return strncmp(failure->sqlstate, "28", 2) != 0 && strcmp(failure->sqlstate, "3D000") != 0;
+    state->not_ready |= strcmp(failure->sqlstate, "57P03") == 0;
+    state->final = strncmp(failure->sqlstate, "28", 2) == 0 ||
+                   strcmp(failure->sqlstate, "3D000") == 0 || no_password;
+}
+
+/* libpq has been started. False: it has failed already. */
+static bool take_start(pier__postgres_conn *conn)
+{
+    pier__postgres_connecting *state = &conn->connecting;
+    conn->pg = pier__postgres_start_take(state->start, &state->failure);
+    if (!state->password) {
+        state->password = pier__postgres_start_password(state->start);
+    }
+    pier__postgres_start_free(state->start);
+    state->start = NULL;
+    if (!conn->pg) {
+        state->final = true; /* no password, or no memory */
+        return false;
+    }
+    PQsetNoticeReceiver(conn->pg, pier__postgres_take_notice, conn); /* the default prints */
+    /* The only way to learn the SQLSTATE of a refusal; see pier__postgres_connect_error. */
+    PQsetErrorVerbosity(conn->pg, PQERRORS_VERBOSE);
+    state->phase = PHASE_POLL;
+    if (PQstatus(conn->pg) == CONNECTION_BAD) {
+        note_failure(conn);
+        return false;
+    }
+    return true;
+}
+
+/* Starts on one address; NULL: the host's own, or its unix socket. False: it must be passed over.
+ */
+static bool start_attempt(pier__postgres_conn *conn, pier__db_op *op, const char *address)
+{
+    pier__postgres_connecting *state = &conn->connecting;
+    const pier__postgres_target target = {
+        .host = pier__postgres_host_index(conn),
+        .address = address,
+        .attributes = pier__postgres_attributes(conn),
+        .password = state->password,
+    };
+    op->op.doing = "connecting";
+    state->start = pier__postgres_start_new(db_of(conn), &op->op, &target);
+    if (!state->start) {
+        pier_error_set(&state->failure, PIER_ENOMEM, "could not connect to %.120s: out of memory",
+                       conn->base.db->name);
+        state->final = true;
+        return false;
+    }
+    if (pier__postgres_start_done(state->start)) {
+        return take_start(conn);
+    }
+    op->op.wait.kind = PIER__WAIT_WAKE;
+    op->op.wait.until = state->attempt_until;
+    state->phase = PHASE_START;
+    return true;
 }
 
 static void note_timeout(pier__postgres_conn *conn)
@@ -119,6 +199,9 @@ static void note_timeout(pier__postgres_conn *conn)
                    "could not connect to %.120s: no answer in time; check host and port, or raise "
                    "connect_timeout_ms",
                    conn->base.db->name);
+    if (conn->connecting.entered) {
+        add_server(conn);
+    }
     close_attempt(conn);
 }
 
@@ -149,7 +232,7 @@ static bool take_addresses(pier__postgres_conn *conn)
         return false;
     }
     state->phase = PHASE_NONE;
-    state->next = pier__lookup_result(state->lookup, &why);
+    pier__postgres_first_address(conn, pier__lookup_result(state->lookup, &why));
     if (!state->next) {
         pier_error_set(&state->failure, PIER_ECONNECT,
                        "could not connect to %.120s: the name of the host was not found (%.80s); "
@@ -166,7 +249,7 @@ static bool start_next_address(pier__postgres_conn *conn, pier__db_op *op, int64
     const struct addrinfo *at = state->next;
     char address[INET6_ADDRSTRLEN + 32];
     state->attempt_until = attempt_bound(conn, until);
-    state->next = at->ai_next;
+    pier__postgres_next_address(conn);
     return getnameinfo(at->ai_addr, at->ai_addrlen, address, sizeof address, NULL, 0,
                        NI_NUMERICHOST) == 0 &&
            start_attempt(conn, op, address);
@@ -176,8 +259,7 @@ static bool start_next_address(pier__postgres_conn *conn, pier__db_op *op, int64
 static bool enter_host(pier__postgres_conn *conn, pier__db_op *op, int64_t until)
 {
     pier__postgres_connecting *state = &conn->connecting;
-    pier__lookup_free(state->lookup);
-    state->lookup = NULL;
+    leave_host(conn);
     state->entered++;
     if (needs_lookup(host_of(conn))) {
         return start_lookup(conn, op, until) && !take_addresses(conn);
@@ -190,31 +272,54 @@ static bool enter_host(pier__postgres_conn *conn, pier__db_op *op, int64_t until
 static bool start_next(pier__postgres_conn *conn, pier__db_op *op, int64_t until)
 {
     pier__postgres_connecting *state = &conn->connecting;
-    while (state->next || state->entered < db_of(conn)->host_count) {
+    while (!state->final) {
+        bool more = state->next || state->entered < db_of(conn)->host_count;
+        if (!more && !pier__postgres_next_pass(conn)) {
+            break;
+        }
         state->phase = PHASE_NONE;
         if (state->next ? start_next_address(conn, op, until) : enter_host(conn, op, until)) {
             return true;
-        }
-        if (state->phase == PHASE_POLL && !note_failure(conn)) {
-            return false;
         }
     }
     return false;
 }
 
-/* Before the first attempt, and after one that failed, unless it was the `last`. */
-static pier__postgres_progress go_on(pier__postgres_conn *conn, pier__db_op *op, int64_t until,
-                                     bool last, pier_error *err)
+/* Where a server was not ready: all are asked again, after a pause. */
+static void start_pause(pier__postgres_conn *conn, pier__db_op *op, int64_t until)
 {
-    if (last || !start_next(conn, op, until)) {
-        *err = conn->connecting.failure;
-        pier__postgres_connect_end(conn);
-        return PIER__FAILED;
+    pier__postgres_connecting *state = &conn->connecting;
+    leave_host(conn);
+    state->pause = state->pause ? state->pause * 2 : PAUSE_NS;
+    if (state->pause > PAUSE_MAX_NS) {
+        state->pause = PAUSE_MAX_NS;
     }
-    if (conn->connecting.phase == PHASE_POLL) {
-        wait_for_socket(conn, op, PIER__WRITABLE); /* as if PQconnectPoll had asked for it */
+    state->phase = PHASE_PAUSE;
+    state->entered = 0;
+    state->second_pass = state->not_ready = false;
+    op->op.doing = "waiting for the server to be ready";
+    op->op.wait.kind = PIER__WAIT_WAKE;
+    op->op.wait.until = pier__earlier(until, pier__now() + state->pause);
+}
+
+/* Before the first attempt, and after one that failed. */
+static pier__postgres_progress go_on(pier__postgres_conn *conn, pier__db_op *op, int64_t until,
+                                     pier_error *err)
+{
+    pier__postgres_connecting *state = &conn->connecting;
+    if (start_next(conn, op, until)) {
+        if (state->phase == PHASE_POLL) {
+            wait_for_socket(conn, op, PIER__WRITABLE); /* as if PQconnectPoll had asked for it */
+        }
+        return PIER__STILL_WAITING;
     }
-    return PIER__STILL_WAITING;
+    if (state->not_ready && !state->final) {
+        start_pause(conn, op, until);
+        return PIER__STILL_WAITING;
+    }
+    *err = state->failure;
+    pier__postgres_connect_end(conn);
+    return PIER__FAILED;
 }
 
 static void finish_connecting(pier__postgres_conn *conn)
@@ -226,6 +331,7 @@ static void finish_connecting(pier__postgres_conn *conn)
     conn->fd = PQsocket(pg);
     conn->tls = PQsslInUse(pg);
     conn->said_goodbye = false;
+    conn->said.pid = PQbackendPID(pg);
     PQsetnonblocking(pg, 1);
     PQsetErrorVerbosity(pg, PQERRORS_DEFAULT);
     conn->base.open = true;
@@ -245,28 +351,67 @@ static pier__postgres_progress poll_attempt(pier__postgres_conn *conn, pier__db_
         wait_for_socket(conn, op, PIER__WRITABLE);
         return PIER__STILL_WAITING;
     default:
-        return go_on(conn, op, until, !note_failure(conn), err);
+        note_failure(conn);
+        return go_on(conn, op, until, err);
     }
+}
+
+/* The time of an attempt is up, or that of a pause, or all of it. */
+static pier__postgres_progress expire(pier__postgres_conn *conn, pier__db_op *op, int64_t until,
+                                      pier_error *err)
+{
+    pier__postgres_connecting *state = &conn->connecting;
+    state->final = until && pier__now() >= until;
+    if (state->phase != PHASE_PAUSE) {
+        note_timeout(conn);
+    }
+    return go_on(conn, op, until, err);
+}
+
+static pier__postgres_progress begin(pier__postgres_conn *conn, pier__db_op *op, int64_t until,
+                                     pier_error *err)
+{
+    pier__postgres_connect_end(conn);
+    if (!pier__postgres_mix_hosts(conn)) {
+        pier_error_set(err, PIER_ENOMEM, "could not connect to %.120s: out of memory",
+                       conn->base.db->name);
+        return PIER__FAILED;
+    }
+    return go_on(conn, op, until, err);
+}
+
+/* Takes what was waited for. */
+static pier__postgres_progress take_start_step(pier__postgres_conn *conn, pier__db_op *op,
+                                               int64_t until, pier_error *err)
+{
+    if (!pier__postgres_start_done(conn->connecting.start)) {
+        return PIER__STILL_WAITING;
+    }
+    if (!take_start(conn)) {
+        return go_on(conn, op, until, err);
+    }
+    wait_for_socket(conn, op, PIER__WRITABLE);
+    return PIER__STILL_WAITING;
 }
 
 pier__postgres_progress pier__postgres_connect(pier__postgres_conn *conn, pier__db_op *op,
                                                int64_t until, unsigned events, pier_error *err)
 {
-    pier__postgres_connecting *state = &conn->connecting;
     if (events & PIER__START) {
-        pier__postgres_connect_end(conn);
-        return go_on(conn, op, until, false, err);
+        return begin(conn, op, until, err);
     }
     if (events & PIER__EXPIRED) {
-        bool over = until && pier__now() >= until;
-        note_timeout(conn);
-        return go_on(conn, op, until, over, err);
+        return expire(conn, op, until, err);
     }
-    if (state->phase == PHASE_LOOKUP) {
-        return take_addresses(conn) ? go_on(conn, op, until, false, err) : PIER__STILL_WAITING;
-    }
-    if (!(events & (PIER__READABLE | PIER__WRITABLE))) {
+    switch (conn->connecting.phase) {
+    case PHASE_LOOKUP:
+        return take_addresses(conn) ? go_on(conn, op, until, err) : PIER__STILL_WAITING;
+    case PHASE_START:
+        return take_start_step(conn, op, until, err);
+    case PHASE_POLL:
+        return events & (PIER__READABLE | PIER__WRITABLE) ? poll_attempt(conn, op, until, err)
+                                                          : PIER__STILL_WAITING;
+    default:
         return PIER__STILL_WAITING;
     }
-    return poll_attempt(conn, op, until, err);
 }

@@ -7,11 +7,10 @@
 
 #include "drivers/postgres/decode.h"
 #include "drivers/postgres/error.h"
+#include "drivers/postgres/sql.h"
 #include "sdk/alloc.h"
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/socket.h>
 
 enum {
@@ -54,7 +53,7 @@ static void deliver_result(pier__db_op *op)
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     PGresult *result = conn->result;
     conn->result = NULL;
-    deliver(op, pier__postgres_rows(result, NULL, 0));
+    deliver(op, pier__postgres_rows(result, NULL, 0, NULL, 0));
 }
 
 /* The end: a block without rows. */
@@ -99,6 +98,9 @@ static void deliver_rows(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     conn->goal = BLOCK_ROWS;
+    if (pier__postgres_is_misread(op, conn->builder.first)) {
+        return;
+    }
     deliver(op, pier__postgres_builder_take(&conn->builder));
 }
 
@@ -157,21 +159,12 @@ static bool is_declared(const pier__postgres_conn *conn, const pier__postgres_cu
 static bool can_be_declared(const char *sql)
 {
     static const char *const words[] = {"select", "values", "with", "table"};
-    for (;;) {
-        sql += strspn(sql, " \t\r\n\f\v(");
-        if (strncmp(sql, "--", 2) == 0) {
-            sql += strcspn(sql, "\n");
-        } else if (strncmp(sql, "/*", 2) == 0) {
-            const char *end = strstr(sql, "*/");
-            sql = end ? end + 2 : sql + strlen(sql);
-        } else {
-            break;
-        }
+    sql = pier__postgres_sql_start(sql);
+    while (*sql == '(') {
+        sql = pier__postgres_sql_start(sql + 1);
     }
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
-        size_t length = strlen(words[i]);
-        if (strncasecmp(sql, words[i], length) == 0 && !isalnum((unsigned char)sql[length]) &&
-            sql[length] != '_') {
+        if (pier__postgres_sql_begins(sql, words[i])) {
             return true;
         }
     }
@@ -218,7 +211,6 @@ static void send_declare(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     const pier__postgres_statement *statement = conn->statement;
-    const pier__postgres_encoder *encoder = &conn->encoder;
     char name[24];
     pier_error err;
     if (pier__postgres_encode(&conn->encoder, conn->args, statement->param_types,
@@ -230,9 +222,7 @@ static void send_declare(pier__db_op *op)
     snprintf(name, sizeof name, "pier_c%d", cursor_of(op)->number);
     conn->syncs = 1;
     conn->part = 0;
-    int sent = PQenterPipelineMode(conn->pg) &&
-               PQsendQueryPrepared(conn->pg, statement->name, statement->param_count,
-                                   encoder->values, encoder->sizes, encoder->formats, 0) &&
+    int sent = PQenterPipelineMode(conn->pg) && pier__postgres_send_encoded(conn, false) &&
                PQsendDescribePortal(conn->pg, name) && PQpipelineSync(conn->pg);
     if (pier__postgres_sent(op, sent)) {
         pier__postgres_await(op, PIER__STEP_DECLARING);
@@ -276,6 +266,23 @@ static void declared(pier__db_op *op)
     send_fetch(op);
 }
 
+/* The server has no more rows: closes the cursor there, because it keeps its tables from being
+ * changed. Nobody waits for the answer but the next request. */
+static void close_behind(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    pier__postgres_cursor *cursor = cursor_of(op);
+    char sql[48];
+    snprintf(sql, sizeof sql, "CLOSE pier_c%d", cursor->number);
+    conn->closing = PQsendQuery(conn->pg, sql);
+    if (conn->closing) {
+        conn->flushing = PQflush(conn->pg) > 0;
+        conn->cursors &= ~(UINT64_C(1) << cursor->number);
+        cursor->declared = false;
+        cursor->base.ended = true;
+    }
+}
+
 static void fetched(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
@@ -289,6 +296,9 @@ static void fetched(pier__db_op *op)
     if (count > 0) {
         size_t rows = FETCH_BYTES / (PQresultMemorySize(conn->result) / (size_t)count + 1);
         cursor->fetch_rows = rows > FETCH_ROWS_MAX ? FETCH_ROWS_MAX : rows < 16 ? 16 : (int)rows;
+    }
+    if (cursor->exhausted && !op->op.cancelled) {
+        close_behind(op);
     }
     deliver_result(op);
 }

@@ -135,12 +135,18 @@ static bool set_double(pier_value *value, double number)
     return true;
 }
 
+static bool set_float(pier_value *value, float number)
+{
+    value->flags = PIER__VALUE_SINGLE;
+    return set_double(value, number);
+}
+
 static bool decode_float4(const char *data, pier_value *value)
 {
     uint32_t bits = pier__get32(data);
     float number;
     memcpy(&number, &bits, sizeof number);
-    return set_double(value, number);
+    return set_float(value, number);
 }
 
 static bool decode_float8(const char *data, pier_value *value)
@@ -182,9 +188,12 @@ static bool decode_text_float(pier__postgres_kind kind, const char *data, size_t
                               pier_value *value, pier_error *err)
 {
     const char *end;
-    double number = kind == PIER__KIND_TEXT_FLOAT4 ? pier__float_read(data, &end)
-                                                   : pier__double_read(data, &end);
-    return end == data + size && size > 0 ? set_double(value, number) : malformed(err, size);
+    if (kind == PIER__KIND_TEXT_FLOAT4) {
+        set_float(value, pier__float_read(data, &end));
+    } else {
+        set_double(value, pier__double_read(data, &end));
+    }
+    return (end == data + size && size > 0) || malformed(err, size);
 }
 
 static int hex_digit(char c)

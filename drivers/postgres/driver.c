@@ -7,14 +7,28 @@
 
 #include "sdk/alloc.h"
 #include "sdk/clock.h"
+#include "sdk/options.h"
 #include <string.h>
 #include <sys/random.h>
 
 extern const pier__db_driver pier__postgres_driver;
 
+static int read_options(pier__postgres_db *db, pier_error *err)
+{
+    pier_postgres_options read = {.struct_size = 0};
+    int status = pier__options_read(&read, sizeof read, db->base.settings.postgres,
+                                    "PIER_POSTGRES_OPTIONS", err);
+    db->base.settings.postgres = NULL;
+    db->password = read.password;
+    db->password_data = read.user_data;
+    return status;
+}
+
 static int db_init(pier_db *root, const char *url, pier_error *err)
 {
-    return pier__postgres_url_read((pier__postgres_db *)root, url, err);
+    pier__postgres_db *db = (pier__postgres_db *)root;
+    int status = read_options(db, err);
+    return status < 0 ? status : pier__postgres_url_read(db, url, err);
 }
 
 static void db_fini(pier_db *root)
@@ -26,7 +40,7 @@ static bool conn_init(pier__conn *base)
 {
     pier__postgres_conn *conn = (pier__postgres_conn *)base;
     conn->fd = -1;
-    conn->statements.max = PIER__POSTGRES_CACHE_MAX;
+    conn->statements.max = ((const pier__postgres_db *)base->db)->cache_max;
     if (getrandom(&conn->name_key, sizeof conn->name_key, GRND_NONBLOCK) != sizeof conn->name_key) {
         conn->name_key = (uint32_t)pier__now(); /* early in the life of a machine */
     }
@@ -39,6 +53,21 @@ static void conn_fini(pier__conn *base)
     pier__postgres_disconnect(conn);
     pier__postgres_encoder_fini(&conn->encoder);
     pier__free(conn->forgotten);
+}
+
+static bool conn_check(pier__conn *base)
+{
+    return !pier__postgres_is_stale((pier__postgres_conn *)base);
+}
+
+static bool conn_stirs(const pier__conn *base)
+{
+    return pier__postgres_stirs((const pier__postgres_conn *)base);
+}
+
+static bool conn_left(pier__conn *base)
+{
+    return pier__postgres_was_left((pier__postgres_conn *)base);
 }
 
 static bool conn_release(pier__conn *base)
@@ -85,15 +114,18 @@ static const char *begin_sql(const pier_tx_options *options)
          "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
          "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY"},
     };
-    int isolation = options ? options->isolation : 0;
-    return statements[options && options->read_only]
-                     [isolation >= 0 && isolation < 4 ? isolation : 0];
+    if (!options) {
+        return statements[0][0];
+    }
+    return options->deferrable ? "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE"
+                               : statements[options->read_only][options->isolation];
 }
 
 static const char *const schemes[] = {"postgresql", "postgres", NULL};
 
 const pier__db_driver pier__postgres_driver = {
     .schemes = schemes,
+    .can = PIER__CAN_MANY | PIER__CAN_DESCRIBE,
     .db_size = sizeof(pier__postgres_db),
     .conn_size = sizeof(pier__postgres_conn),
     .cursor_size = sizeof(pier__postgres_cursor),
@@ -102,7 +134,11 @@ const pier__db_driver pier__postgres_driver = {
     .conn_init = conn_init,
     .open_step = open_step,
     .run_step = pier__postgres_run_step,
+    .conn_check = conn_check,
+    .conn_stirs = conn_stirs,
+    .conn_left = conn_left,
     .conn_release = conn_release,
+    .renews = true,
     .conn_fini = conn_fini,
     .conn_lane = conn_lane,
     .begin_sql = begin_sql,

@@ -14,6 +14,10 @@ int pier__postgres_status(const char *sqlstate);
 void pier__postgres_error(pier_error *err, const PGresult *result, const char *sql,
                           size_t sql_size);
 
+/* The same where `skip` characters of what was sent stand before the statement. */
+void pier__postgres_error_in(pier_error *err, const PGresult *result, const char *sql,
+                             size_t sql_size, size_t skip);
+
 /* Has the server ended the session with this error? */
 bool pier__postgres_is_fatal(const PGresult *result);
 /* "" where there is none. */

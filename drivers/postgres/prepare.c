@@ -6,10 +6,10 @@
 
 #include "drivers/postgres/decode.h"
 #include "drivers/postgres/error.h"
+#include "drivers/postgres/sql.h"
 #include "sdk/alloc.h"
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 enum { CLOSES_MAX = 16 }; /* statements closed along with one that is prepared */
 
@@ -21,6 +21,9 @@ enum { CLOSES_MAX = 16 }; /* statements closed along with one that is prepared *
 
 static void forget_on_server(pier__postgres_conn *conn, const pier__postgres_statement *statement)
 {
+    if (!*statement->name) {
+        return;
+    }
     if (conn->forgotten_count == conn->forgotten_room) {
         size_t room = conn->forgotten_room ? conn->forgotten_room * 2 : 8;
         void *memory = pier__realloc(conn->forgotten, room * sizeof *conn->forgotten);
@@ -49,19 +52,14 @@ static bool send_closes(pier__postgres_conn *conn)
     return PQpipelineSync(conn->pg);
 }
 
-/* COPY has its own protocol, which libpq forbids in pipelines. */
-static bool is_copy(const char *sql)
-{
-    return strncasecmp(sql + strspn(sql, " \t\r\n\f\v"), "copy", 4) == 0;
-}
-
 static pier__postgres_statement *new_statement(pier__postgres_conn *conn)
 {
     char name[24] = "";
-    if (conn->sql_size <= PIER__POSTGRES_CACHE_SQL_MAX) {
+    if (pier__postgres_is_cached(conn, conn->sql_size) && !pier__postgres_is_unnamed(conn)) {
         /* Unique among the clients of a pooler: with another one's statement of the same name the
          * answers would be another one's too. */
-        snprintf(name, sizeof name, "pier_%08x_%x", conn->name_key, ++conn->name_count);
+        snprintf(name, sizeof name, PIER__POSTGRES_NAMES "%08x_%x", conn->name_key,
+                 ++conn->name_count);
     }
     return pier__postgres_statement_new(conn->sql, conn->sql_size, name);
 }
@@ -76,7 +74,9 @@ bool pier__postgres_prepare_send(pier__db_op *op, bool whole)
     }
     PGconn *pg = conn->pg;
     conn->preparing = statement;
-    conn->whole = whole && (!conn->args || conn->args->count == 0) && !is_copy(statement->sql);
+    pier__postgres_note_effects(conn, statement->effects);
+    conn->whole =
+        whole && (!conn->args || conn->args->count == 0) && !pier__postgres_is_copy(statement->sql);
     conn->syncs = 1;
     conn->part = 0;
     int sent = PQenterPipelineMode(pg) &&
@@ -114,7 +114,7 @@ static bool describe(pier__postgres_statement *statement, const PGresult *descri
 /* Puts a statement where it is found again. */
 static void store(pier__postgres_conn *conn, pier__postgres_statement *statement)
 {
-    if (!*statement->name) {
+    if (!pier__postgres_is_cached(conn, statement->sql_size)) {
         pier__postgres_statement_free(conn->unnamed);
         conn->unnamed = statement;
         return;
@@ -123,6 +123,19 @@ static void store(pier__postgres_conn *conn, pier__postgres_statement *statement
     if (victim) {
         forget_on_server(conn, victim);
         pier__postgres_statement_free(victim);
+    }
+}
+
+void pier__postgres_forget(pier__postgres_conn *conn)
+{
+    pier__postgres_statement *statement =
+        pier__postgres_is_cached(conn, conn->sql_size)
+            ? pier__postgres_cache_find(&conn->statements, conn->sql, conn->sql_size)
+            : NULL;
+    if (statement) {
+        pier__postgres_cache_remove(&conn->statements, statement);
+        forget_on_server(conn, statement);
+        pier__postgres_statement_free(statement);
     }
 }
 
@@ -160,7 +173,9 @@ bool pier__postgres_prepare_end(pier__db_op *op)
             conn->error ? pier__postgres_fail_sql(op) : pier__postgres_fail_cancelled(op);
             return false;
         }
-        pier__postgres_results_clear(conn);
+        if (op->request != PIER__DESCRIBE) {
+            pier__postgres_results_clear(conn);
+        }
     }
     return true;
 }
@@ -174,11 +189,39 @@ static bool is_outdated(const PGresult *error)
                                               strcmp(function, "RevalidateCachedQuery") == 0);
 }
 
+/* The same where it is parsed each time, with the types that its parameters had: names and types
+ * may be others now. */
+static bool may_be_outdated(const PGresult *error)
+{
+    return strncmp(pier__postgres_sqlstate(error), "42", 2) == 0;
+}
+
+bool pier__postgres_is_misread(pier__db_op *op, const PGresult *result)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    if (!pier__postgres_is_unnamed(conn) || PQbinaryTuples(result) == 0 ||
+        pier__postgres_all_binary(result)) {
+        return false;
+    }
+    pier_error err;
+    pier_error_set(&err, PIER_ETYPE,
+                   "%s: the columns have changed since the statement was described, and cannot be "
+                   "read as they came; it has run, and the next time it is described again",
+                   op->op.cls->name);
+    pier__postgres_error_add_sql(&err, op->op.cancelled ? NULL : conn->sql, conn->sql_size);
+    if (!op->op.cancelled) {
+        pier__postgres_forget(conn);
+    }
+    pier__postgres_fail(op, &err);
+    return true;
+}
+
 bool pier__postgres_prepare_again(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     pier__postgres_statement *statement = conn->statement;
-    if (!conn->error || !statement || !*statement->name || !is_outdated(conn->error)) {
+    if (!conn->error || !statement || !pier__postgres_is_cached(conn, statement->sql_size) ||
+        !(*statement->name ? is_outdated(conn->error) : may_be_outdated(conn->error))) {
         return false;
     }
     conn->statement = NULL;

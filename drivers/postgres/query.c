@@ -17,7 +17,9 @@ enum {
     CLEAN_UP_MS = 5000,
     /* A cancel request that reaches the server before the statement does is lost, so it is
      * repeated, after this time, then twice that, and so on. */
-    CANCEL_AGAIN_MS = 20
+    CANCEL_AGAIN_MS = 20,
+    ARGS_MAX = 65535, /* the protocol counts them in 16 bits */
+    UTF8 = 6          /* libpq's number of the encoding, which is part of its interface */
 };
 
 static void start_request(pier__db_op *op);
@@ -26,6 +28,9 @@ static void start_request(pier__db_op *op);
 
 static void end_request(pier__postgres_conn *conn)
 {
+    if (conn->said.head) {
+        pier__postgres_tell(conn);
+    }
     pier__postgres_results_clear(conn);
     if (conn->cancel) {
         pier__postgres_cancel_free(conn->cancel);
@@ -42,10 +47,32 @@ static void end_request(pier__postgres_conn *conn)
     }
 }
 
+/* Text here is UTF-8, so a session in another encoding is of no use. */
+static void fail_encoding(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    pier_error err;
+    conn->base.dead = true;
+    if (op->request == PIER__ROLLBACK || op->request == PIER__CURSOR_CLOSE) {
+        pier__db_op_ran(op);
+        return;
+    }
+    pier_error_set(&err, PIER_EINVAL,
+                   "%s: the statement has set client_encoding to %.40s, but text is UTF-8 here; "
+                   "leave it, and use convert_to and convert_from. The connection is closed",
+                   op->op.cls->name, pg_encoding_to_char(PQclientEncoding(conn->pg)));
+    pier__db_op_failed(op, &err);
+}
+
 void pier__postgres_succeed(pier__db_op *op)
 {
-    end_request(pier__postgres_conn_of(op));
-    pier__db_op_ran(op);
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    end_request(conn);
+    if (conn->pg && !conn->base.dead && PQclientEncoding(conn->pg) != UTF8) {
+        fail_encoding(op);
+    } else {
+        pier__db_op_ran(op);
+    }
 }
 
 void pier__postgres_fail(pier__db_op *op, const pier_error *err)
@@ -80,12 +107,21 @@ void pier__postgres_fail_sql(pier__db_op *op)
     pier_error err;
     if (pier__postgres_is_fatal(conn->error)) {
         pier__postgres_suspect(conn);
+        pier__postgres_session_ended(conn, false);
     }
     if (op->op.cancelled && strcmp(pier__postgres_sqlstate(conn->error), "57014") == 0) {
         pier__postgres_fail_cancelled(op);
         return;
     }
-    pier__postgres_error(&err, conn->error, sql_for_message(op), conn->sql_size);
+    /* A cursor's statement stands behind what declares it. */
+    size_t skip = 0;
+    const char *sql = sql_for_message(op);
+    if (sql && op->cursor && sql == ((const pier__postgres_cursor *)op->cursor)->declare) {
+        skip = conn->sql_size - strlen(op->cursor->sql);
+    }
+    pier__postgres_error_in(&err, conn->error, sql ? sql + skip : NULL, conn->sql_size - skip,
+                            skip);
+    pier__postgres_check_target(op, &err);
     pier__postgres_fail(op, &err);
 }
 
@@ -96,6 +132,7 @@ void pier__postgres_fail_broken(pier__db_op *op)
     char line[160];
     conn->base.dead = true;
     pier__postgres_suspect(conn);
+    pier__postgres_session_ended(conn, false);
     if (op->op.cancelled) {
         pier__postgres_fail_cancelled(op);
         return;
@@ -103,6 +140,16 @@ void pier__postgres_fail_broken(pier__db_op *op)
     /* The server's last words say more than the end of the connection. */
     if (conn->error && *pier__postgres_sqlstate(conn->error)) {
         pier__postgres_fail_sql(op);
+        return;
+    }
+    if (*conn->said.state) {
+        pier_error_set(&err, PIER_EIO,
+                       "%s; the server ended the connection to %.120s, the next call makes a new "
+                       "one",
+                       conn->said.words, conn->base.db->name);
+        memcpy(err.sqlstate, conn->said.state, sizeof conn->said.state);
+        err.origin = PIER_ORIGIN_POSTGRES;
+        pier__postgres_fail(op, &err);
         return;
     }
     pier__postgres_one_line(line, sizeof line, PQerrorMessage(conn->pg));
@@ -203,13 +250,8 @@ static bool wind_up(pier__db_op *op, unsigned events)
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     bool cancel = events & PIER__CANCEL;
     switch (op->scratch.step) {
-    case PIER__STEP_CONNECTING:
-        if (cancel) {
-            pier__postgres_connect_end(conn);
-            give_up(op);
-        }
-        return cancel;
     case PIER__STEP_START:
+    case PIER__STEP_CLOSED:
     case PIER__STEP_RESETTING:
         pier__postgres_fail_cancelled(op); /* nothing was sent */
         return true;
@@ -236,11 +278,23 @@ static bool wind_up(pier__db_op *op, unsigned events)
 
 /* Preparing and executing. */
 
+int pier__postgres_send_encoded(pier__postgres_conn *conn, bool binary)
+{
+    const pier__postgres_statement *statement = conn->statement;
+    const pier__postgres_encoder *encoder = &conn->encoder;
+    if (pier__postgres_is_unnamed(conn)) {
+        return PQsendQueryParams(conn->pg, statement->sql, statement->param_count,
+                                 statement->param_types, encoder->values, encoder->sizes,
+                                 encoder->formats, binary);
+    }
+    return PQsendQueryPrepared(conn->pg, statement->name, statement->param_count, encoder->values,
+                               encoder->sizes, encoder->formats, binary);
+}
+
 bool pier__postgres_execute_send(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     const pier__postgres_statement *statement = conn->statement;
-    const pier__postgres_encoder *encoder = &conn->encoder;
     pier_error err;
     if (pier__postgres_encode(&conn->encoder, conn->args, statement->param_types,
                               statement->param_count, &err) < 0) {
@@ -248,9 +302,7 @@ bool pier__postgres_execute_send(pier__db_op *op)
         pier__postgres_fail(op, &err);
         return false;
     }
-    return pier__postgres_sent(
-        op, PQsendQueryPrepared(conn->pg, statement->name, statement->param_count, encoder->values,
-                                encoder->sizes, encoder->formats, statement->binary));
+    return pier__postgres_sent(op, pier__postgres_send_encoded(conn, statement->binary));
 }
 
 /* The statement is known to the server: goes on with the request. */
@@ -258,19 +310,38 @@ static void prepared(pier__db_op *op)
 {
     if (op->request == PIER__CURSOR_BLOCK) {
         pier__postgres_cursor_prepared(op);
+    } else if (op->request == PIER__EXECUTE_MANY) {
+        pier__postgres_many_prepared(op);
+    } else if (op->request == PIER__DESCRIBE) {
+        pier__postgres_describe_prepared(op);
     } else if (pier__postgres_execute_send(op)) {
         pier__postgres_await(op, PIER__STEP_EXECUTING);
     }
 }
 
+static void refuse_arguments(pier__db_op *op, size_t count)
+{
+    pier_error err;
+    pier_error_set(&err, PIER_EINVAL,
+                   "%s: %zu arguments are too many, Postgres takes 65,535 at most; pass arrays, or "
+                   "use pier_db_execute_many for rows",
+                   op->op.cls->name, count);
+    pier__postgres_fail(op, &err);
+}
+
 void pier__postgres_prepare(pier__db_op *op, bool whole)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    conn->statement = conn->sql_size <= PIER__POSTGRES_CACHE_SQL_MAX
+    if (conn->args && conn->args->count > ARGS_MAX) {
+        refuse_arguments(op, conn->args->count);
+        return;
+    }
+    conn->statement = pier__postgres_is_cached(conn, conn->sql_size)
                           ? pier__postgres_cache_find(&conn->statements, conn->sql, conn->sql_size)
                           : NULL;
     conn->whole = false;
     if (conn->statement) {
+        pier__postgres_note_effects(conn, conn->statement->effects);
         prepared(op);
     } else if (pier__postgres_prepare_send(op, whole)) {
         pier__postgres_await(op, PIER__STEP_PREPARING);
@@ -279,11 +350,11 @@ void pier__postgres_prepare(pier__db_op *op, bool whole)
 
 /* Answering. */
 
-/* How many rows it changed: those that it only read are no change. */
-static int64_t count_changes(PGresult *result)
+int64_t pier__postgres_count_changes(PGresult *result)
 {
     const char *tag = PQcmdStatus(result);
-    bool only_read = strncmp(tag, "SELECT", 6) == 0
+    /* Compared within libpq's array, which is longer, so that no call is made. */
+    bool only_read = memcmp(tag, "SELECT", 6) == 0
                          ? PQresultStatus(result) == PGRES_TUPLES_OK
                          : strncmp(tag, "FETCH", 5) == 0 || strncmp(tag, "MOVE", 4) == 0;
     const char *count = only_read ? "" : PQcmdTuples(result);
@@ -317,9 +388,13 @@ static void executed(pier__db_op *op)
     }
     if (op->request == PIER__FETCH || op->request == PIER__CURSOR_BLOCK) {
         const pier__postgres_statement *statement = conn->statement;
-        op->count = op->request == PIER__FETCH ? count_changes(conn->result) : 0;
-        op->block = pier__postgres_rows(conn->result, conn->whole ? NULL : statement->kinds,
-                                        statement->column_count);
+        if (pier__postgres_is_unnamed(conn) && pier__postgres_is_misread(op, conn->result)) {
+            return;
+        }
+        op->count = op->request == PIER__FETCH ? pier__postgres_count_changes(conn->result) : 0;
+        op->block = pier__postgres_rows(
+            conn->result, conn->whole || pier__postgres_is_unnamed(conn) ? NULL : statement->kinds,
+            statement->column_count, op->room, op->reads_here ? sizeof op->room : 0);
         conn->result = NULL;
         if (!op->block) {
             pier__postgres_fail_nomem(op);
@@ -329,7 +404,7 @@ static void executed(pier__db_op *op)
             op->cursor->ended = true;
         }
     } else if (op->request == PIER__EXECUTE) {
-        op->count = count_changes(conn->result);
+        op->count = pier__postgres_count_changes(conn->result);
     } else if (was_rolled_back(op, conn->result)) {
         pier_error err;
         pier_error_set(&err, PIER_ESQL, "the transaction had failed and was rolled back");
@@ -337,6 +412,21 @@ static void executed(pier__db_op *op)
         return;
     }
     pier__postgres_succeed(op);
+}
+
+/* Nothing was lost with a connection that could not be made clean, or broke before that: another
+ * one takes its place, where the request may choose. */
+static void exchange(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    if (pier__postgres_has_left(conn)) {
+        pier__postgres_session_ended(conn, true);
+    }
+    conn->base.dead = true;
+    pier__postgres_suspect(conn);
+    if (!pier__db_op_exchange(op)) {
+        pier__postgres_fail_broken(op);
+    }
 }
 
 /* The server has answered everything that was sent. */
@@ -348,7 +438,12 @@ static void answered(pier__db_op *op)
         executed(op);
         break;
     case PIER__STEP_RESETTING:
-        conn->resetting = false;
+        if (conn->error || pier__postgres_has_left(conn)) {
+            pier__postgres_reset_failed(conn);
+            exchange(op);
+            break;
+        }
+        conn->base.resetting = false;
         pier__postgres_results_clear(conn);
         pier__postgres_settle(conn);
         start_request(op);
@@ -357,6 +452,20 @@ static void answered(pier__db_op *op)
         if (pier__postgres_prepare_end(op)) {
             conn->whole ? executed(op) : prepared(op);
         }
+        break;
+    case PIER__STEP_CLOSED:
+        conn->closing = false;
+        pier__postgres_results_clear(conn);
+        start_request(op);
+        break;
+    case PIER__STEP_SENDING:
+    case PIER__STEP_MANY:
+    case PIER__STEP_UNDOING:
+        pier__postgres_many_step(op);
+        break;
+    case PIER__STEP_DESCRIBING:
+    case PIER__STEP_NAMING:
+        pier__postgres_describe_step(op);
         break;
     default:
         pier__postgres_cursor_step(op);
@@ -407,46 +516,28 @@ static void start_request(pier__db_op *op)
     case PIER__FETCH:
         pier__postgres_prepare(op, true);
         break;
+    case PIER__EXECUTE_MANY:
+        pier__postgres_many_start(op);
+        break;
+    case PIER__DESCRIBE:
+        pier__postgres_describe_start(op);
+        break;
+    case PIER__LEASE:
+        pier__postgres_succeed(op); /* it is clean, that is all */
+        break;
     case PIER__COMMIT:
         op->scratch.number = strncasecmp(op->sql, "commit", 6) == 0;
         send_simple(op);
         break;
+    case PIER__BEGIN:
+    case PIER__ROLLBACK:
+        send_simple(op);
+        break;
     default:
+        pier__postgres_note_script(conn, op->sql);
         send_simple(op);
         break;
     }
-}
-
-static void reconnected(pier__db_op *op, unsigned events)
-{
-    pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    pier_error err;
-    switch (pier__postgres_connect(conn, op, conn->until, events, &err)) {
-    case PIER__DONE:
-        conn->until = 0;
-        op->op.doing = "running a statement";
-        start_request(op);
-        break;
-    case PIER__FAILED:
-        conn->base.dead = true;
-        pier__postgres_fail(op, &err);
-        break;
-    case PIER__STILL_WAITING:
-        break;
-    }
-}
-
-/* Nothing was lost with a connection that had been idle: a new one takes its place. */
-static void reconnect(pier__db_op *op)
-{
-    pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    if (op->op.on_loop) {
-        pier__watch_close_on_loop(&conn->base.watch);
-    }
-    pier__postgres_disconnect(conn);
-    op->scratch.step = PIER__STEP_CONNECTING;
-    conn->until = pier__deadline(conn->base.db->settings.connect_timeout_ms, 0);
-    reconnected(op, PIER__START);
 }
 
 static void start(pier__db_op *op)
@@ -454,12 +545,13 @@ static void start(pier__db_op *op)
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     if (is_busy_streaming(op)) {
         refuse_busy(op);
-    } else if (pier__postgres_is_stale(conn)) {
-        reconnect(op);
-    } else if (conn->resetting) {
-        /* The answer may have been read already, by looking whether the connection is there. */
+    } else if (conn->base.resetting) {
+        /* The answer has mostly come by now, so it is read without waiting for it first. */
         pier__postgres_await(op, PIER__STEP_RESETTING);
-        pier__postgres_run_step(op, 0);
+        pier__postgres_run_step(op, PIER__READABLE);
+    } else if (conn->closing) {
+        pier__postgres_await(op, PIER__STEP_CLOSED);
+        pier__postgres_run_step(op, PIER__READABLE);
     } else {
         start_request(op);
     }
@@ -484,10 +576,6 @@ void pier__postgres_run_step(pier__db_op *op, unsigned events)
         start(op);
         return;
     }
-    if (op->scratch.step == PIER__STEP_CONNECTING) {
-        reconnected(op, events);
-        return;
-    }
     bool broken =
         events & (PIER__READABLE | PIER__WRITABLE) && !conn->answered &&
         !(conn->stream ? pier__postgres_receive_rows(conn) : pier__postgres_receive(conn));
@@ -495,8 +583,12 @@ void pier__postgres_run_step(pier__db_op *op, unsigned events)
     if (broken) {
         conn->base.dead = true;
     }
-    if (broken && (!conn->answered || conn->error)) {
+    if (broken && op->scratch.step == PIER__STEP_RESETTING) {
+        exchange(op);
+    } else if (broken && (!conn->answered || conn->error)) {
         pier__postgres_fail_broken(op);
+    } else if (!conn->answered && op->scratch.step == PIER__STEP_SENDING && !conn->flushing) {
+        pier__postgres_many_go_on(op);
     } else if (!conn->answered && !has_block(op)) {
         wait_for_socket(op);
     } else if (conn->cancel && !pier__postgres_cancel_done(conn->cancel)) {

@@ -8,9 +8,7 @@
 #include "drivers/postgres/tls.h"
 #include <string.h>
 
-/* Which answer of a pipeline is the description; what comes after the first Sync is housekeeping,
- * whose failure matters to nobody. */
-enum { PART_DESCRIPTION = 1, PART_HOUSEKEEPING = 1000 };
+enum { PART_DESCRIPTION = 1 }; /* which answer of a pipeline it is */
 
 enum { BLOCK_BYTES_MAX = 1 << 20 };
 
@@ -52,16 +50,21 @@ bool pier__postgres_receive_rows(pier__postgres_conn *conn)
 
 void pier__postgres_results_clear(pier__postgres_conn *conn)
 {
-    PQclear(conn->described);
-    PQclear(conn->result);
-    PQclear(conn->error);
-    conn->described = conn->result = conn->error = NULL;
+    if (conn->described || conn->result || conn->error) {
+        PQclear(conn->described);
+        PQclear(conn->result);
+        PQclear(conn->error);
+        conn->described = conn->result = conn->error = NULL;
+    }
     conn->part = 0;
+    conn->housekeeping = false;
 }
 
 static void keep(PGresult **place, PGresult *result)
 {
-    PQclear(*place);
+    if (*place) {
+        PQclear(*place);
+    }
     *place = result;
 }
 
@@ -71,9 +74,14 @@ static void take_success(pier__postgres_conn *conn, PGresult *result)
     if (tag[0] == 'R' && strcmp(tag, "ROLLBACK") == 0) {
         conn->rollbacks++;
     }
-    if (!conn->syncs) {
+    if (conn->many.counting) {
+        /* What most rows do needs no reading of a number. */
+        bool one = strcmp(tag, "INSERT 0 1") == 0;
+        conn->many.changed += one ? 1 : pier__postgres_count_changes(result);
+        PQclear(result);
+    } else if (!conn->syncs) {
         keep(&conn->result, result);
-    } else if (conn->part >= PART_HOUSEKEEPING) {
+    } else if (conn->housekeeping) {
         PQclear(result);
     } else {
         keep(conn->part == PART_DESCRIPTION ? &conn->described : &conn->result, result);
@@ -87,10 +95,11 @@ static void take_error(pier__postgres_conn *conn, PGresult *result)
         conn->base.dead = true;
         conn->answered = true;
         keep(&conn->error, result);
-    } else if (conn->error || (conn->syncs && conn->part >= PART_HOUSEKEEPING)) {
+    } else if (conn->error || (conn->syncs && conn->housekeeping)) {
         PQclear(result);
     } else {
         conn->error = result;
+        conn->error_part = conn->part;
     }
 }
 
@@ -107,7 +116,7 @@ static void take_row(pier__postgres_conn *conn, PGresult *row)
 static void take_sync(pier__postgres_conn *conn, PGresult *result)
 {
     PQclear(result);
-    conn->part = PART_HOUSEKEEPING;
+    conn->housekeeping = true; /* what comes after the first Sync */
     if (--conn->syncs == 0) {
         PQexitPipelineMode(conn->pg);
         conn->answered = true;
@@ -164,6 +173,14 @@ static void take(pier__postgres_conn *conn, PGresult *result)
     }
 }
 
+/* The NULL that stands behind it in a pipeline need not be waited for. */
+static bool is_whole_answer(const PGresult *result)
+{
+    ExecStatusType status = PQresultStatus(result); /* of NULL: an error */
+    return result && (status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK ||
+                      status == PGRES_FATAL_ERROR || status == PGRES_PIPELINE_ABORTED);
+}
+
 void pier__postgres_collect(pier__postgres_conn *conn)
 {
     while (!conn->answered && !(conn->copying && !drop_copy(conn)) && !PQisBusy(conn->pg)) {
@@ -171,7 +188,13 @@ void pier__postgres_collect(pier__postgres_conn *conn)
             return;
         }
         PGresult *result = PQgetResult(conn->pg);
-        if (result) {
+        if (conn->many.counting && is_whole_answer(result)) {
+            take(conn, result);
+            result = conn->answered ? NULL : PQgetResult(conn->pg);
+        }
+        if (conn->answered) {
+            PQclear(result);
+        } else if (result) {
             take(conn, result);
         } else if (!conn->syncs || PQstatus(conn->pg) != CONNECTION_OK) {
             conn->answered = true;
@@ -179,4 +202,5 @@ void pier__postgres_collect(pier__postgres_conn *conn)
             conn->part++; /* in a pipeline NULL stands between the answers */
         }
     }
+    pier__postgres_tell(conn);
 }

@@ -87,18 +87,21 @@ static void read_kinds(rows *self, const PGresult *result, int columns)
 
 /* NULL: no memory; `result` is still the caller's. */
 static rows *new_rows(const pier__rows_class *cls, PGresult *result, size_t count,
-                      const unsigned char *kinds, int kind_count)
+                      const unsigned char *kinds, int kind_count, void *room, size_t room_size)
 {
     int columns = PQnfields(result);
-    rows *self = pier__malloc(sizeof *self + (size_t)columns);
+    bool embedded = sizeof(rows) + (size_t)columns <= room_size;
+    rows *self = embedded ? room : pier__malloc(sizeof *self + (size_t)columns);
     if (!self) {
         return NULL;
     }
-    memset(&self->base, 0, sizeof self->base);
     if (!pier__result_init(&self->base, cls, count, columns)) {
-        pier__free(self);
+        if (!embedded) {
+            pier__free(self);
+        }
         return NULL;
     }
+    self->base.embedded = embedded;
     self->result = result;
     self->cells = NULL;
     self->data = NULL;
@@ -110,9 +113,11 @@ static rows *new_rows(const pier__rows_class *cls, PGresult *result, size_t coun
     return self;
 }
 
-pier_result *pier__postgres_rows(PGresult *result, const unsigned char *kinds, int count)
+pier_result *pier__postgres_rows(PGresult *result, const unsigned char *kinds, int count,
+                                 void *room, size_t room_size)
 {
-    rows *self = new_rows(&whole_class, result, (size_t)PQntuples(result), kinds, count);
+    rows *self = new_rows(&whole_class, result, (size_t)PQntuples(result), kinds, count, room,
+                          room_size);
     if (!self) {
         PQclear(result);
         return NULL;
@@ -215,7 +220,7 @@ bool pier__postgres_builder_add(pier__postgres_builder *builder, PGresult *row)
 
 pier_result *pier__postgres_builder_take(pier__postgres_builder *builder)
 {
-    rows *self = new_rows(&built_class, builder->first, builder->count, NULL, 0);
+    rows *self = new_rows(&built_class, builder->first, builder->count, NULL, 0, NULL, 0);
     if (!self) {
         return NULL;
     }

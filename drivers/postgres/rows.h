@@ -7,9 +7,11 @@
 #include "sdk/row.h"
 #include <libpq-fe.h>
 
-/* Takes the result, also where it fails. `kinds` are those of its `count` columns, copied, or NULL
+/* Takes the result, also where it fails. Made in `room`, of `room_size` bytes, where it
+ * fits in. `kinds` are those of its `count` columns, copied, or NULL
  * where they are not known. NULL: no memory. */
-pier_result *pier__postgres_rows(PGresult *result, const unsigned char *kinds, int count);
+pier_result *pier__postgres_rows(PGresult *result, const unsigned char *kinds, int count,
+                                 void *room, size_t room_size);
 
 /* One cell of a builder. */
 typedef struct pier__postgres_cell {

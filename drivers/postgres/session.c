@@ -3,15 +3,24 @@
  */
 #include "drivers/postgres/conn.h"
 
+#include "drivers/postgres/effects.h"
 #include "sdk/alloc.h"
+#include "sdk/hooks.h"
 #include "sdk/runner.h"
 #include <errno.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <time.h>
 
 /* What has been idle for longer is looked at before it is used: 8 % of a query, so not each time.
  */
 enum { TRUSTED_NS = 1000000000 };
+
+/* As asyncpg's, and what else of a session outlasts its borrower. Nothing in it is a round trip of
+ * its own, and none of it touches the statements that the driver has prepared. */
+#define UNDO                                                                                       \
+    "SELECT pg_catalog.pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; "                          \
+    "SET SESSION AUTHORIZATION DEFAULT; RESET ALL; DISCARD TEMP; DISCARD SEQUENCES"
 
 /* A few milliseconds behind, for a third of the price. */
 static int64_t coarse_now(void)
@@ -21,6 +30,20 @@ static int64_t coarse_now(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+bool pier__postgres_has_left(pier__postgres_conn *conn)
+{
+    /* This makes libpq look at what it has read. */
+    for (PGnotify *notify; (notify = PQnotifies(conn->pg));) {
+        PQfreemem(notify);
+    }
+    return conn->said_goodbye || conn->base.dead || PQstatus(conn->pg) != CONNECTION_OK;
+}
+
+static bool would_block(void)
+{
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+}
+
 /* Has the server closed the socket? Takes what else has come: notices, and last words. */
 static bool is_closed(pier__postgres_conn *conn)
 {
@@ -28,19 +51,25 @@ static bool is_closed(pier__postgres_conn *conn)
     for (;;) {
         ssize_t got = recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
         if (got <= 0) {
-            return got == 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+            return got == 0 || !would_block();
         }
         if (!PQconsumeInput(conn->pg)) {
             return true;
         }
-        /* This makes libpq look at what it has read. */
-        for (PGnotify *notify; (notify = PQnotifies(conn->pg));) {
-            PQfreemem(notify);
-        }
-        if (conn->said_goodbye) {
+        if (pier__postgres_has_left(conn)) {
             return true;
         }
     }
+}
+
+bool pier__postgres_was_left(pier__postgres_conn *conn)
+{
+    bool left = PQstatus(conn->pg) != CONNECTION_OK || is_closed(conn);
+    pier__postgres_tell(conn);
+    if (left) {
+        pier__postgres_session_ended(conn, true);
+    }
+    return left;
 }
 
 bool pier__postgres_is_stale(pier__postgres_conn *conn)
@@ -53,7 +82,13 @@ bool pier__postgres_is_stale(pier__postgres_conn *conn)
     if (!was_idle || (idle_since > suspect && coarse_now() - idle_since < TRUSTED_NS)) {
         return false;
     }
-    return PQstatus(conn->pg) != CONNECTION_OK || is_closed(conn);
+    return pier__postgres_was_left(conn);
+}
+
+bool pier__postgres_stirs(const pier__postgres_conn *conn)
+{
+    char byte;
+    return recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || !would_block();
 }
 
 void pier__postgres_suspect(pier__postgres_conn *conn)
@@ -64,6 +99,9 @@ void pier__postgres_suspect(pier__postgres_conn *conn)
 
 void pier__postgres_settle(pier__postgres_conn *conn)
 {
+    if (conn->closing) {
+        return; /* a CLOSE that is not answered yet changes nothing */
+    }
     PGTransactionStatusType status = PQtransactionStatus(conn->pg);
     bool in_tx = status == PQTRANS_INTRANS || status == PQTRANS_INERROR;
     if (!in_tx && conn->base.in_tx) {
@@ -71,19 +109,27 @@ void pier__postgres_settle(pier__postgres_conn *conn)
         conn->tx_count++;
     }
     conn->base.in_tx = in_tx;
-    if (status != PQTRANS_IDLE && !in_tx && !conn->stream && !conn->resetting) {
+    if (status != PQTRANS_IDLE && !in_tx && !conn->stream && !conn->base.resetting) {
         conn->base.dead = true;
     }
 }
 
-static void forget_session(pier__postgres_conn *conn)
+static void forget_statements(pier__postgres_conn *conn)
 {
     pier__postgres_cache_fini(&conn->statements);
     pier__postgres_statement_free(conn->unnamed);
     pier__postgres_statement_free(conn->preparing);
     conn->unnamed = conn->preparing = conn->statement = NULL;
     conn->forgotten_count = 0;
-    conn->resetting = conn->flushing = false;
+    conn->named = false;
+}
+
+static void forget_session(pier__postgres_conn *conn)
+{
+    forget_statements(conn);
+    pier__postgres_said_clear(&conn->said);
+    conn->base.resetting = conn->flushing = conn->closing = false;
+    conn->base.unclean = false;
     conn->stream = 0;
     conn->syncs = 0;
     pier__postgres_builder_fini(&conn->builder);
@@ -105,25 +151,79 @@ void pier__postgres_disconnect(pier__postgres_conn *conn)
     forget_session(conn);
 }
 
+void pier__postgres_note_effects(pier__postgres_conn *conn, unsigned effects)
+{
+    conn->base.unclean |= effects != 0;
+    conn->named |= (effects & PIER__EFFECT_NAMES) != 0;
+}
+
+/* Whatever several statements do, or a request that says nothing of itself. */
+void pier__postgres_note_script(pier__postgres_conn *conn, const char *sql)
+{
+    conn->base.unclean = true;
+    for (; sql && *sql && !conn->named; sql++) {
+        conn->named = strncasecmp(sql, "prepare", 7) == 0;
+    }
+}
+
+void pier__postgres_reset_failed(const pier__postgres_conn *conn)
+{
+    if (!conn->error || conn->base.dead) {
+        return; /* the session has ended, which is another matter */
+    }
+    pier__log(PIER_LOG_WARNING,
+              "%.120s: a connection could not be reset and is closed: %.300s; where the server "
+              "does not know these statements, open the pool with .reset = PIER_RESET_NONE",
+              conn->base.db->name, PQresultErrorMessage(conn->error));
+}
+
+/* What undoes all that may have been done; NULL: nothing. */
+static const char *undo(pier__postgres_conn *conn, bool in_tx)
+{
+    /* By whether a transaction is open, whether the session may have been changed, and names. */
+    static const char *const texts[2][3] = {
+        {NULL, UNDO, "DEALLOCATE ALL; " UNDO},
+        {"ROLLBACK", "ROLLBACK; " UNDO, "ROLLBACK; DEALLOCATE ALL; " UNDO},
+    };
+    int reset = conn->base.db->settings.reset;
+    bool needed = reset != PIER_RESET_NONE && (conn->base.unclean || reset == PIER_RESET_ALWAYS);
+    bool names = needed && conn->named;
+    conn->base.unclean = false;
+    if (names) {
+        forget_statements(conn);
+    }
+    return texts[in_tx][needed + names];
+}
+
+/* Its answer is read before the next request, so that nobody waits for it. */
+static bool send_undo(pier__postgres_conn *conn, bool in_tx)
+{
+    const char *sql = undo(conn, in_tx);
+    if (sql) {
+        conn->base.resetting = PQsendQuery(conn->pg, sql);
+        conn->flushing = conn->base.resetting && PQflush(conn->pg) > 0;
+    }
+    return !sql || conn->base.resetting;
+}
+
 bool pier__postgres_reset(pier__postgres_conn *conn)
 {
     if (conn->base.dead || !conn->pg || conn->stream) {
         return false;
     }
     conn->idle = true;
-    if (conn->resetting) {
+    if (conn->base.resetting) {
         return true;
     }
     switch (PQtransactionStatus(conn->pg)) {
     case PQTRANS_IDLE:
-        return true;
+        /* Most requests have changed nothing, and nothing is to be sent. */
+        return (!conn->base.unclean && conn->base.db->settings.reset != PIER_RESET_ALWAYS) ||
+               send_undo(conn, false);
     case PQTRANS_INTRANS:
     case PQTRANS_INERROR:
-        /* Its answer is read before the next request, so that nobody waits for it. */
-        conn->resetting = PQsendQuery(conn->pg, "ROLLBACK");
-        conn->flushing = conn->resetting && PQflush(conn->pg) > 0;
         conn->base.in_tx = false;
-        return conn->resetting;
+        return send_undo(conn, true);
     default:
         return false;
     }

@@ -3,6 +3,7 @@
  */
 #include "drivers/postgres/statement_cache.h"
 
+#include "drivers/postgres/effects.h"
 #include "sdk/alloc.h"
 #include <stdio.h>
 #include <string.h>
@@ -49,6 +50,7 @@ pier__postgres_statement *pier__postgres_statement_new(const char *sql, size_t s
     statement->sql_size = sql_size;
     memcpy(statement->sql, sql, sql_size);
     statement->sql[sql_size] = 0;
+    statement->effects = (unsigned char)pier__postgres_effects(sql, sql_size);
     snprintf(statement->name, sizeof statement->name, "%s", name);
     return statement;
 }

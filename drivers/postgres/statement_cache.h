@@ -10,6 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What the names of prepared statements begin with. */
+#define PIER__POSTGRES_NAMES "pier_"
+
 typedef struct pier__postgres_statement pier__postgres_statement;
 
 struct pier__postgres_statement {
@@ -17,7 +20,8 @@ struct pier__postgres_statement {
     pier__postgres_statement *newer, *older; /* by last use */
     uint64_t hash;
     /* From the server's description. */
-    bool binary; /* every column can be read in binary */
+    bool binary;           /* every column can be read in binary */
+    unsigned char effects; /* of its text on the session: PIER__EFFECT_... */
     int param_count, column_count;
     Oid *param_types;
     unsigned char *kinds; /* a pier__postgres_kind for each column; behind the types */

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { CACHE_MAX = 10000 }; /* statements: the server keeps a plan for each */
+
 static int no_memory(pier_error *err)
 {
     return pier_error_set(err, PIER_ENOMEM, "out of memory for the URL");
@@ -51,8 +53,8 @@ static int refuse(const char *reason, pier_error *err)
 static int add_option(pier__postgres_db *db, const char *keyword, const char *value,
                       pier_error *err)
 {
-    /* Room for the three of a host and the NULL. */
-    if (db->option_count + 4 >= PIER__POSTGRES_OPTIONS_MAX) {
+    /* Room for the five of an attempt and the NULL. */
+    if (db->option_count + 6 >= PIER__POSTGRES_OPTIONS_MAX) {
         return pier_error_set(err, PIER_EINVAL, "the URL has too many options");
     }
     int i = db->option_count++;
@@ -75,7 +77,9 @@ static bool is_given(const pier__postgres_db *db, const char *keyword)
 static int copy_options(pier__postgres_db *db, const PQconninfoOption *url,
                         const PQconninfoOption *all, pier_error *err)
 {
-    static const char *const elsewhere[] = {"host", "hostaddr", "port", "client_encoding", NULL};
+    static const char *const elsewhere[] = {
+        "host", "hostaddr", "port", "client_encoding", "target_session_attrs", "load_balance_hosts",
+        NULL};
     /* These would be looked up for each connection, in files or by getpwuid, which may block. */
     static const char *const once[] = {"user", "dbname", NULL};
     /* An encrypted GSS connection is tried by default, which blocks, and crashes after fork. A peer
@@ -204,13 +208,15 @@ static PQconninfoOption *read_all(const PQconninfoOption *url)
 {
     const char *keywords[PIER__POSTGRES_OPTIONS_MAX], *values[PIER__POSTGRES_OPTIONS_MAX];
     int count = 0;
-    for (; url->keyword && count < PIER__POSTGRES_OPTIONS_MAX - 2; url++) {
-        if (url->val && strcmp(url->keyword, "sslmode") != 0) {
+    for (; url->keyword && count < PIER__POSTGRES_OPTIONS_MAX - 3; url++) {
+        if (url->val && strcmp(url->keyword, "gssencmode") != 0) {
             keywords[count] = url->keyword;
             values[count++] = url->val;
         }
     }
-    keywords[count] = "sslmode", values[count++] = "refuse this";
+    /* With a password it does not look into the pass file, for which nobody has asked yet. */
+    keywords[count] = "password", values[count++] = "none";
+    keywords[count] = "gssencmode", values[count++] = "refuse this";
     keywords[count] = NULL, values[count] = NULL;
     PGconn *pg = PQconnectStartParams(keywords, values, 0);
     PQconninfoOption *all = pg ? PQconninfo(pg) : NULL;
@@ -218,22 +224,166 @@ static PQconninfoOption *read_all(const PQconninfoOption *url)
     return all;
 }
 
+static int read_cache_max(pier__postgres_db *db, const char *text, size_t size, pier_error *err)
+{
+    int max = 0;
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] < '0' || text[i] > '9' || max > CACHE_MAX) {
+            max = CACHE_MAX + 1;
+            break;
+        }
+        max = max * 10 + (text[i] - '0');
+    }
+    if (size == 0 || max > CACHE_MAX) {
+        return pier_error_set(err, PIER_EINVAL,
+                              "pier_statement_cache in the URL is \"%.*s\"; a number of statements "
+                              "from 0 to 10000",
+                              (int)(size < 20 ? size : 20), text);
+    }
+    db->cache_max = max;
+    return 0;
+}
+
+/* What servers are wanted, and whether each connection needs files. */
+static int read_target(pier__postgres_db *db, const PQconninfoOption *all, pier_error *err)
+{
+    static const char *const known[] = {"any",     "read-write", "read-only",
+                                        "primary", "standby",    "prefer-standby"};
+    static const pier__postgres_wanted wanted[] = {PIER__WANTED_ANY,   PIER__WANTED_WRITABLE,
+                                                   PIER__WANTED_OTHER, PIER__WANTED_WRITABLE,
+                                                   PIER__WANTED_OTHER, PIER__WANTED_STANDBY_FIRST};
+    const char *attributes = option(all, "target_session_attrs");
+    size_t i = 0;
+    while (attributes && i < sizeof known / sizeof *known && strcmp(attributes, known[i]) != 0) {
+        i++;
+    }
+    if (i == sizeof known / sizeof *known) {
+        return pier_error_set(
+            err, PIER_EINVAL,
+            "target_session_attrs is \"%.40s\"; it is any, read-write, read-only, "
+            "primary, standby or prefer-standby",
+            attributes);
+    }
+    db->wanted = wanted[i];
+    db->attributes = attributes ? pier__strdup(attributes) : NULL;
+    const char *password = getenv("PGPASSWORD");
+    db->reads_files = is_given(db, "service") || getenv("PGSERVICE") ||
+                      !(is_given(db, "password") || (password && *password));
+    return !attributes || db->attributes ? 0 : no_memory(err);
+}
+
+static bool is_text(const char *text, size_t size, const char *wanted)
+{
+    return size == strlen(wanted) && strncmp(text, wanted, size) == 0;
+}
+
+/* One parameter of ours: "pier_key=value". */
+static int read_own(pier__postgres_db *db, const char *text, size_t size, pier_error *err)
+{
+    size_t key = strcspn(text, "=&");
+    const char *value = key < size ? text + key + 1 : text + size;
+    size_t value_size = (size_t)(text + size - value);
+    if (is_text(text, key, "pier_statement_cache")) {
+        return read_cache_max(db, value, value_size, err);
+    }
+    if (is_text(text, key, "pier_statements") && is_text(value, value_size, "cached")) {
+        db->unnamed = false;
+    } else if (is_text(text, key, "pier_statements") && is_text(value, value_size, "unnamed")) {
+        db->unnamed = true;
+    } else {
+        return pier_error_set(
+            err, PIER_EINVAL,
+            "the URL of the Postgres database has \"%.*s\"; what begins with pier_ "
+            "there is pier_statements=cached, pier_statements=unnamed or "
+            "pier_statement_cache=NUMBER",
+            (int)(size < 40 ? size : 40), text);
+    }
+    return 0;
+}
+
+/* libpq 16 has load_balance_hosts; here it needs no such libpq. */
+static int read_balance(pier__postgres_db *db, const char *value, size_t size, pier_error *err)
+{
+    db->random = is_text(value, size, "random");
+    if (!db->random && !is_text(value, size, "disable")) {
+        return pier_error_set(err, PIER_EINVAL,
+                              "load_balance_hosts is \"%.*s\"; it is random or disable",
+                              (int)(size < 20 ? size : 20), value);
+    }
+    return 0;
+}
+
+/* Takes the parameters of ours out of a URL, which libpq would refuse. */
+static int take_own(pier__postgres_db *db, char *url, pier_error *err)
+{
+    char *query = strchr(url, '?');
+    char *from = query ? query + 1 : url + strlen(url), *to = from;
+    static const char balance[] = "load_balance_hosts=";
+    enum { BALANCE = sizeof balance - 1 };
+    const char *environment = getenv("PGLOADBALANCEHOSTS");
+    int status =
+        environment && *environment ? read_balance(db, environment, strlen(environment), err) : 0;
+    for (size_t size; *from && !status; from += size + (from[size] == '&')) {
+        size = strcspn(from, "&");
+        if (strncmp(from, "pier_", 5) == 0) {
+            status = read_own(db, from, size, err);
+            continue;
+        }
+        if (strncmp(from, balance, BALANCE) == 0) {
+            status = read_balance(db, from + BALANCE, size - BALANCE, err);
+            continue;
+        }
+        if (to != query + 1) {
+            *to++ = '&';
+        }
+        memmove(to, from, size);
+        to += size;
+    }
+    if (query) {
+        *(to == query + 1 ? query : to) = 0;
+    }
+    return status;
+}
+
+/* With our own parameters out of the way; NULL: `err` is filled. */
+static PQconninfoOption *parse(pier__postgres_db *db, const char *url, pier_error *err)
+{
+    char *reason = NULL, *copy = pier__strdup(url);
+    if (!copy) {
+        no_memory(err);
+        return NULL;
+    }
+    db->cache_max = PIER__POSTGRES_CACHE_MAX;
+    PQconninfoOption *parsed = NULL;
+    if (take_own(db, copy, err) == 0) {
+        parsed = PQconninfoParse(copy, &reason);
+        if (!parsed) {
+            refuse(reason, err);
+            PQfreemem(reason);
+        }
+    }
+    pier__free(copy);
+    return parsed;
+}
+
 int pier__postgres_url_read(pier__postgres_db *db, const char *url, pier_error *err)
 {
-    char *reason = NULL;
-    PQconninfoOption *parsed = PQconninfoParse(url, &reason);
+    PQconninfoOption *parsed = parse(db, url, err);
     if (!parsed) {
-        int status = refuse(reason, err);
-        PQfreemem(reason);
-        return status;
+        return err->status;
     }
     PQconninfoOption *all = read_all(parsed);
     int status = all ? 0 : no_memory(err);
     status = status ? status : copy_options(db, parsed, all, err);
     status = status ? status : copy_hosts(db, all, err);
     status = status ? status : make_name(db, all, err);
+    status = status ? status : read_target(db, all, err);
     if (!status) {
         take_connect_timeout(db, all);
+        if (db->unnamed && db->base.settings.reset == PIER_RESET_DEFAULT) {
+            /* The session is not this connection's alone. */
+            db->base.settings.reset = PIER_RESET_NONE;
+        }
     }
     PQconninfoFree(all);
     PQconninfoFree(parsed);
@@ -244,7 +394,7 @@ void pier__postgres_url_fini(pier__postgres_db *db)
 {
     for (int i = 0; i < db->option_count; i++) {
         pier__free(db->keywords[i]);
-        pier__free(db->values[i]);
+        pier__postgres_password_free(db->values[i]); /* it may be one */
     }
     for (int i = 0; i < db->host_count; i++) {
         pier__free(db->hosts[i].host);
@@ -252,6 +402,8 @@ void pier__postgres_url_fini(pier__postgres_db *db)
         pier__free(db->hosts[i].port);
     }
     pier__free(db->hosts);
+    pier__free(db->attributes);
+    db->attributes = NULL;
     db->option_count = db->host_count = 0;
     db->hosts = NULL;
 }

@@ -42,7 +42,8 @@ bool pier__sqlite_refuse(pier__sqlite_conn *conn, int status, const char *format
 #define PIER__SQLITE_CLASS(function, type, struct_size, ...)                                       \
     {                                                                                              \
         .name = function, .result = type, .size = struct_size, .step = pier__db_op_step,           \
-        .unstarted = pier__db_op_unstarted, .subject = pier__db_op_subject, __VA_ARGS__            \
+        .waits_for = pier__db_op_waits_for, .unstarted = pier__db_op_unstarted,                    \
+        .subject = pier__db_op_subject, __VA_ARGS__                                                \
     }
 
 #endif

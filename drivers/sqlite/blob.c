@@ -38,6 +38,7 @@ struct pier_sqlite_blob {
     /* The consumer's. */
     bool finished; /* no piece will come */
     bool given;    /* the piece has been handed out */
+    bool fetching; /* a thread is inside, which the runner's close waits for */
     pier_buffer *piece;
     pier_error failure; /* the first of the iterator, for close */
 };
@@ -406,11 +407,10 @@ pier_future *pier__sqlite_blob_reopen_op(pier_sqlite_blob *blob, int64_t rowid)
 
 /* ---- The iterator's side ------------------------------------------------------------------ */
 
-bool pier__sqlite_blob_next_take(pier_sqlite_blob *blob, size_t *size, const void **item)
+/* True: a piece, or the end. */
+static bool take_piece(pier_sqlite_blob *blob, size_t *size, const void **item)
 {
-    *item = NULL;
-    *size = 0;
-    if (!blob || blob->finished) {
+    if (blob->finished) {
         return true;
     }
     if (blob->piece && !blob->given) {
@@ -422,6 +422,14 @@ bool pier__sqlite_blob_next_take(pier_sqlite_blob *blob, size_t *size, const voi
     pier_buffer_free(blob->piece);
     blob->piece = NULL;
     return false;
+}
+
+bool pier__sqlite_blob_next_take(pier_sqlite_blob *blob, size_t *size, const void **item)
+{
+    *item = NULL;
+    *size = 0;
+    return !blob ||
+           pier__runner_iterate(blob->handle.runner, &blob->fetching, take_piece(blob, size, item));
 }
 
 void pier__sqlite_blob_block_put(pier_sqlite_blob *blob, pier_buffer *block)
@@ -480,6 +488,7 @@ static const pier__op_class close_class = {
     .size = sizeof(blob_op),
     .shielded = true,
     .step = pier__db_op_step,
+    .waits_for = pier__db_op_waits_for,
     .fini = blob_fini,
     .subject = pier__db_op_subject,
 };

@@ -15,6 +15,7 @@ static const pier__op_class checkpoint_class = {
     .result = "pier_result *",
     .size = sizeof(pier__db_op),
     .step = pier__db_op_step,
+    .waits_for = pier__db_op_waits_for,
     .own = pier__db_op_own,
     .drop = drop,
     .fini = pier__db_op_fini,

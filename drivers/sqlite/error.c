@@ -10,6 +10,11 @@
 
 int pier__sqlite_status(int code)
 {
+#ifdef SQLITE_CONSTRAINT_DATATYPE
+    if (code == SQLITE_CONSTRAINT_DATATYPE) { /* of a STRICT table */
+        return PIER_ETYPE;
+    }
+#endif
     switch (code & 0xFF) {
     case SQLITE_CONSTRAINT:
         return PIER_ECONSTRAINT;

@@ -121,17 +121,18 @@ static int collect_names(const pier__sqlite_statement *statement, const char **n
 static pier__description *describe(const pier__sqlite_statement *statement)
 {
     int columns = sqlite3_column_count(statement->stmt);
-    size_t room = (size_t)statement->needed + 2 * (size_t)columns;
+    size_t room = 2 * (size_t)statement->needed + 2 * (size_t)columns;
     const char **texts = pier__calloc(room ? room : 1, sizeof *texts);
     if (!texts) {
         return NULL;
     }
     int parameters = statement->named ? collect_names(statement, texts) : statement->needed;
     bool known = true;
+    const char **names = texts + 2 * parameters, **types = names + columns;
     for (int i = 0; i < columns; i++) {
-        texts[parameters + i] = sqlite3_column_name(statement->stmt, i);
-        texts[parameters + columns + i] = sqlite3_column_decltype(statement->stmt, i);
-        known = known && texts[parameters + i];
+        names[i] = sqlite3_column_name(statement->stmt, i);
+        types[i] = sqlite3_column_decltype(statement->stmt, i);
+        known = known && names[i];
     }
     pier__description *description =
         known ? pier__description_new(texts, parameters, columns, statement->read_only) : NULL;

@@ -92,7 +92,8 @@ enum { PIER__SQLITE_OP_SIZE = sizeof(pier__db_op) + 64 }; /* registry.c makes su
 #define PIER__SQLITE_ASK_CLASS(function, type)                                                     \
     {                                                                                              \
         .name = function, .result = type, .size = PIER__SQLITE_OP_SIZE, .step = pier__db_op_step,  \
-        .fini = pier__sqlite_registry_op_fini, .subject = pier__db_op_subject                      \
+        .waits_for = pier__db_op_waits_for, .fini = pier__sqlite_registry_op_fini,                 \
+        .subject = pier__db_op_subject                                                             \
     }
 
 void pier__sqlite_registry_op_fini(pier__op *op);

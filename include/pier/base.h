@@ -23,12 +23,17 @@
 #undef PIER_DESIGNATED
 #define PIER_DESIGNATED
 #endif
-/* Declares a pointer that is closed when it leaves its block: PIER_AUTO(pier_db) db = ...; */
+/* Declares a pointer that is closed when it leaves its block: PIER_AUTO(pier_db) db = ...; There is
+ * none for what reports at close (cursors, writers, streams, blobs, files, groups, iterators). */
 #define PIER_AUTO(type) __attribute__((cleanup(type##_auto), unused)) type *
 #define PIER__AUTO_DEFINE(type, closer)                                                            \
     static inline __attribute__((unused)) void type##_auto(type **handle)                          \
     {                                                                                              \
         closer(*handle);                                                                           \
+    }                                                                                              \
+    static inline __attribute__((unused)) void type##__close(void *handle)                         \
+    {                                                                                              \
+        closer((type *)handle);                                                                    \
     }
 #else
 #define PIER_API
@@ -41,6 +46,7 @@
 /*
  * Markers before an asynchronous prototype, for sync/generate.py; they expand to nothing.
  * PIER_SYNC(type): generate the blocking function and `_finish`, which give a `type`.
+ * PIER_SYNC(int, checked, fast): whose result must be looked at; that try without an operation.
  * PIER_SYNC_ITERATOR(name, item, ...): and a blocking iterator over the blocks it fetches.
  * PIER_ASYNC_ONLY(reason): there is no blocking form.
  */

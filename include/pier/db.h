@@ -10,7 +10,11 @@ extern "C" {
 /**
  * Opens a pool of connections to a database and makes sure of the first one.
  *
- * URLs: `sqlite:path`, `sqlite::memory:`, `postgresql://user@host:port/name?key=value`.
+ * URLs: `sqlite:path`, `sqlite::memory:`, `postgresql://user@host:port/name?key=value`. Beside the
+ * keys of libpq there are `pier_statement_cache=100`, how many statements each connection keeps
+ * prepared (0: none), and `pier_statements=unnamed` for a PgBouncer in transaction mode: nothing is
+ * prepared by name, and the session, which is another one's too, is not reset. (From 1.21 on it can
+ * keep prepared statements itself, with max_prepared_statements; then PIER_RESET_NONE is enough.)
  *
  * @param runner   borrowed until the database is closed
  * @param url      borrowed until the call returns: its password appears in no message
@@ -124,7 +128,9 @@ PIER_API int pier_db_commit_finish(pier_future *future, pier_error *err) PIER_CH
 
 /**
  * Ends a pool, a lease or a transaction and frees it. A transaction that was not committed is
- * rolled back. The ambient scope does not cut this short; it has a bound of its own.
+ * rolled back. The end of a pool waits for nobody: what is in use goes on, and is closed when it is
+ * given back; pier_db_drain waits. The ambient scope does not cut this short; it has a bound of its
+ * own.
  *
  * @param db  taken: NULL is harmless
  *
@@ -211,8 +217,8 @@ PIER_API int64_t pier_db_insert_finish(pier_future *future, pier_error *err);
 
 /**
  * Runs a statement once for each row of arguments: all of them or none, in a transaction of its own
- * unless it runs in one, which it then dooms by failing. What goes wrong names the row, from 1.
- * SQLite only: Postgres refuses it.
+ * unless it runs in one, which it then dooms by failing. What goes wrong names the row, from 1. On
+ * Postgres all rows are sent in one go, and take one round trip.
  *
  * @param db         borrowed until the call returns
  * @param sql        borrowed until the call returns: one statement
@@ -250,7 +256,8 @@ PIER_API int64_t pier_db_execute_many_finish(pier_future *future, pier_error *er
  * @param err  borrowed until the call returns: filled on failure, or NULL
  * @return 0; a negative pier_status on failure
  *
- * Errors: PIER_ESQL; the statements before the one that failed have run.
+ * Errors: PIER_ESQL. On SQLite the statements before the one that failed have run. On Postgres they
+ * are all one transaction, unless there are `begin` and `commit` among them.
  * Threads: any. Mirrors: aiosqlite `executescript`.
  * Blocks: works on the calling thread, suspends in a task; PIER_EDEADLOCK on the loop thread.
  *   Asynchronous form: pier_db_execute_script_async.
@@ -264,7 +271,8 @@ PIER_API int pier_db_execute_script(pier_db *db, const char *sql, pier_error *er
  * @param err     borrowed until the call returns: filled on failure, or NULL
  * @return 0; a negative pier_status on failure
  *
- * Errors: PIER_ESQL; the statements before the one that failed have run.
+ * Errors: PIER_ESQL. On SQLite the statements before the one that failed have run. On Postgres they
+ * are all one transaction, unless there are `begin` and `commit` among them.
  * Threads: any; a task suspends.
  */
 PIER_API int pier_db_execute_script_finish(pier_future *future, pier_error *err);
@@ -297,6 +305,35 @@ PIER_API pier_result *pier_db_fetch(pier_db *db, const char *sql, const pier_arg
  * Threads: any; a task suspends.
  */
 PIER_API pier_result *pier_db_fetch_finish(pier_future *future, pier_error *err);
+
+/**
+ * Closes a pool for new requests, which fail with PIER_ECLOSED, and waits until the last connection
+ * has been given back and closed. Leases and transactions that there are go on to their ends. Then,
+ * or after a failure, pier_db_close frees it. (pier_db_close alone does not wait for them.)
+ *
+ * @param db          borrowed until the call returns: a pool
+ * @param timeout_ms  how long to wait at most; 0: 30,000, PIER_FOREVER: as the scope says
+ * @param err         borrowed until the call returns: filled on failure, or NULL
+ * @return 0; a negative pier_status on failure
+ *
+ * Errors: PIER_ETIMEDOUT, which says what is in use; PIER_EINVAL (not a pool).
+ * Threads: any. Mirrors: asyncpg `Pool.close`.
+ * Blocks: works on the calling thread, suspends in a task; PIER_EDEADLOCK on the loop thread.
+ *   Asynchronous form: pier_db_drain_async.
+ */
+PIER_API int pier_db_drain(pier_db *db, int64_t timeout_ms, pier_error *err) PIER_CHECKED;
+
+/**
+ * Takes the result of pier_db_drain_async; waits for it where it has not settled.
+ *
+ * @param future  taken: from pier_db_drain_async
+ * @param err     borrowed until the call returns: filled on failure, or NULL
+ * @return 0; a negative pier_status on failure
+ *
+ * Errors: PIER_ETIMEDOUT, which says what is in use; PIER_EINVAL (not a pool).
+ * Threads: any; a task suspends.
+ */
+PIER_API int pier_db_drain_finish(pier_future *future, pier_error *err) PIER_CHECKED;
 
 /**
  * Fetches the next block of rows.
@@ -368,7 +405,6 @@ PIER_API int pier_cursor_close_finish(pier_future *future, pier_error *err) PIER
 
 /**
  * Prepares a statement: checks its SQL now, and gives a handle that knows what it takes and gives.
- * SQLite only: Postgres refuses it.
  *
  * The handle keeps the SQL, not a connection: each use prepares it where the connection that runs
  * it has not done so. It costs and does what the functions of the same name that take SQL do.
@@ -379,7 +415,7 @@ PIER_API int pier_cursor_close_finish(pier_future *future, pier_error *err) PIER
  * @param err  borrowed until the call returns: filled on failure, or NULL
  * @return owned: the `pier_statement *`, freed by pier_statement_close; NULL on failure
  *
- * Errors: PIER_ESQL, PIER_EINVAL (its parameters; Postgres).
+ * Errors: PIER_ESQL, PIER_EINVAL (its parameters).
  * Threads: any. Mirrors: asyncpg `Connection.prepare`.
  * Blocks: works on the calling thread, suspends in a task; PIER_EDEADLOCK on the loop thread.
  *   Asynchronous form: pier_db_prepare_async.
@@ -393,7 +429,7 @@ PIER_API pier_statement *pier_db_prepare(pier_db *db, const char *sql, pier_erro
  * @param err     borrowed until the call returns: filled on failure, or NULL
  * @return owned: the `pier_statement *`, freed by pier_statement_close; NULL on failure
  *
- * Errors: PIER_ESQL, PIER_EINVAL (its parameters; Postgres).
+ * Errors: PIER_ESQL, PIER_EINVAL (its parameters).
  * Threads: any; a task suspends.
  */
 PIER_API pier_statement *pier_db_prepare_finish(pier_future *future, pier_error *err);

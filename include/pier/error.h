@@ -25,7 +25,8 @@ typedef enum pier_status {
     PIER_ESQL = -11,           /* the database refused the statement */
     PIER_ECONSTRAINT = -12,    /* a constraint was violated; `constraint` may name it */
     PIER_ESERIALIZATION = -13, /* serialization failure or deadlock: try the transaction again */
-    PIER_ETYPE = -14,          /* a value of another type, or NULL where a value is needed */
+    PIER_ETYPE = -14,          /* a value of another type, or NULL where a value is needed; also
+                                  where the database found out (SQLSTATE 22P02, SQLITE_MISMATCH) */
     PIER_ERANGE = -15,         /* a value, an index or a size out of range */
     PIER_EHTTP_STATUS = -16,   /* an HTTP status of 400 and more; see `http_status` */
     PIER_EPROTOCOL = -17,      /* a peer broke its protocol or ended in mid-sentence */
@@ -51,7 +52,14 @@ typedef enum pier_field {
     PIER_FIELD_COLUMN = 5,
     PIER_FIELD_POSITION = 6,
     PIER_FIELD_CONTEXT = 7,
-    PIER_FIELD_SEVERITY = 8
+    PIER_FIELD_SEVERITY = 8, /* "ERROR", never translated */
+    PIER_FIELD_DATATYPE = 9,
+    PIER_FIELD_INTERNAL_POSITION = 10, /* in the internal query */
+    PIER_FIELD_INTERNAL_QUERY = 11,    /* a statement that a function on the server ran */
+    PIER_FIELD_SOURCE_FILE = 12,       /* of the server's own source: which check it was */
+    PIER_FIELD_SOURCE_LINE = 13,
+    PIER_FIELD_SOURCE_FUNCTION = 14,
+    PIER_FIELD_SEVERITY_LOCALIZED = 15 /* in the server's language */
 } pier_field;
 
 /* 1,024 bytes, now and in every later version. Copy it freely; there is nothing to free. */
@@ -80,6 +88,10 @@ PIER_API int pier_error_set(pier_error *err, int status, const char *format, ...
 
 /**
  * Gives a further field that the database sent with the error.
+ *
+ * There are about 500 bytes for all of them. Names, positions and the like come first; of what is
+ * left, detail, hint, context and internal query get shares in this order, and are cut where theirs
+ * end, never within a character.
  *
  * @param err    borrowed until the returned text is no longer used
  * @param field  which one

@@ -115,13 +115,28 @@ PIER_API void pier_future_then(pier_future *future, pier_future_cb cb, void *use
 PIER_API void pier_future_cancel(pier_future *future);
 
 /**
- * Drops the future. The operation goes on; its result is freed when it comes.
+ * Drops the future. The operation goes on, in the scope that it was started in; its result is freed
+ * when it comes. A failure goes to the hook for unobserved failures, unless it is that of being
+ * cancelled or closed, which whoever drops a future expects.
  *
  * @param future  taken: NULL is harmless
  *
  * Threads: any.
  */
 PIER_API void pier_future_free(pier_future *future);
+
+/**
+ * Leaves the operation to itself: nobody will read the future, but it is meant to be carried out.
+ * Like pier_future_free, but every failure goes to the hook for unobserved failures, also that it
+ * was cancelled or that its runner was closed before it ended.
+ *
+ * A task that is to outlive the scope that it was started in is started with `.detached`.
+ *
+ * @param future  taken: NULL is harmless
+ *
+ * Threads: any. Mirrors: Rust smol `Task::detach`, `asyncio.ensure_future` without a reference.
+ */
+PIER_API void pier_future_detach(pier_future *future);
 
 #ifdef __cplusplus
 }

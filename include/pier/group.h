@@ -3,6 +3,14 @@
 /*
  * A group holds many futures and tasks, gives their results as they finish, and does not end
  * before all of them have.
+ *
+ * With `limit` only so many of the tasks that pier_group_start starts run at once. The others are
+ * queued in order; where `queue_max` are in the queue already, starting a further one waits until
+ * one of them has begun, so that a loop which starts a task for each line of a file goes no faster
+ * than the tasks do. Futures that were added do not count: they are under way already.
+ *
+ * The first failure, or the group's time, cancels all the others; tasks that are still queued then
+ * never begin, and end with PIER_ECANCELLED.
  */
 #include <pier/task.h>
 
@@ -16,6 +24,8 @@ typedef struct pier_group_options {
     size_t struct_size; /* set by PIER_GROUP_OPTIONS */
     bool collect;       /* a failure leaves the others running; default: it cancels them */
     int64_t timeout_ms; /* cancels the rest; 0 or PIER_FOREVER: none */
+    int limit;          /* tasks that run at once; 0: all of them */
+    int queue_max;      /* with a limit: tasks that wait to run; 0: 1,000, PIER_NONE: none */
 } PIER_DESIGNATED pier_group_options;
 
 /* pier_group_open(runner, PIER_GROUP_OPTIONS(.collect = true), &err) */
@@ -48,14 +58,19 @@ PIER_API pier_group *pier_group_open(pier_runner *runner, const pier_group_optio
 PIER_API int pier_group_add(pier_group *group, pier_future *future, void *tag);
 
 /**
- * Starts a task in the group.
+ * Starts a task in the group: at once, or, in a group with a limit, when it is its turn. Members
+ * may start others. Waits only where the queue of a group with a limit is full.
  *
  * @param group  borrowed until the call returns
  * @param fn     borrowed until the group is closed
  * @param arg    shared: handed to `fn`, and the tag of its future
  * @return 0; a negative pier_status, which pier_group_close reports too
  *
- * Threads: any. Mirrors: `TaskGroup.create_task`.
+ * Errors: where it would have to wait: PIER_ETIMEDOUT and PIER_ECANCELLED by the ambient scope,
+ * PIER_EDEADLOCK on the loop thread outside a task, or in a member, for which only members could
+ * make room.
+ * Threads: any; a task suspends. Mirrors: `TaskGroup.create_task`, aiojobs `Scheduler.spawn`, Go
+ * errgroup `SetLimit`.
  */
 PIER_API int pier_group_start(pier_group *group, pier_task_fn fn, void *arg);
 
@@ -80,8 +95,9 @@ PIER_API pier_future *pier_group_next(pier_group *group, void **tag);
  * @param err    borrowed until the call returns: filled on failure, or NULL
  * @return 0; the first failure
  *
- * Errors: PIER_ETIMEDOUT, PIER_EDEADLOCK, or what a member failed with.
- * Threads: any; a task suspends.
+ * Errors: PIER_ETIMEDOUT, PIER_EDEADLOCK (on the loop thread outside a task, and in a member, which
+ * would wait for itself: the members are cancelled, and end without being awaited), or what a
+ * member failed with. Threads: any; a task suspends.
  */
 PIER_API int pier_group_close(pier_group *group, pier_error *err) PIER_CHECKED;
 

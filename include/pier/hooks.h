@@ -71,7 +71,8 @@ PIER_API void pier_trace_set(pier_trace_fn fn, void *user_data);
 /**
  * Sets the hook for failures that nobody looked at. Without one they are logged as warnings.
  *
- * Cancelled futures, and those that fail because the runner is closed, are not reported.
+ * Cancelled futures, and those that fail because the runner is closed, are reported only where they
+ * were left with pier_future_detach.
  *
  * @param fn         shared: NULL: log them
  * @param user_data  shared: handed to `fn`

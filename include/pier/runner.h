@@ -21,6 +21,10 @@ typedef struct pier_runner_options {
     struct uv_loop_s *loop;   /* a loop that you run; NULL: one of the runner's own, in a thread */
     const char *name;         /* of the thread, 15 bytes at most; NULL: "pier" */
     int64_t close_timeout_ms; /* how long close waits before it abandons; 0: 10,000 */
+    int64_t slow_ms;          /* a callback or a task that keeps the loop for so long is logged, see
+                                 pier_runner_stats; 0: 100; PIER_FOREVER: never */
+    int tasks_max;            /* alive at once; a further one fails with PIER_ENOMEM. 0: 30,000 */
+    size_t stack_size;        /* of each task in bytes, 16 KiB to 1 GiB; 0: 256 KiB */
 } PIER_DESIGNATED pier_runner_options;
 
 /* pier_runner_open(PIER_RUNNER_OPTIONS(.name = "db"), &err) */

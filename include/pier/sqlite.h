@@ -2,6 +2,12 @@
 #ifndef PIER_SQLITE_H
 #define PIER_SQLITE_H
 #include <pier/async/sqlite.h>
+#include <pier/sqlite_blob.h>
+#include <pier/sqlite_changes.h>
+#include <pier/sqlite_copy.h>
+#include <pier/sqlite_function.h>
+#include <pier/sqlite_hook.h>
+#include <pier/sqlite_run.h>
 
 #ifdef __cplusplus
 extern "C" {

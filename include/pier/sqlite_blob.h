@@ -2,6 +2,7 @@
 #ifndef PIER_SQLITE_BLOB_H
 #define PIER_SQLITE_BLOB_H
 #include <pier/async/sqlite_blob.h>
+#include <pier/db.h>
 
 #ifdef __cplusplus
 extern "C" {

@@ -2,6 +2,7 @@
 #ifndef PIER_SQLITE_CHANGES_H
 #define PIER_SQLITE_CHANGES_H
 #include <pier/async/sqlite_changes.h>
+#include <pier/sqlite_hook.h>
 
 #ifdef __cplusplus
 extern "C" {

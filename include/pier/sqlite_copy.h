@@ -2,6 +2,7 @@
 #ifndef PIER_SQLITE_COPY_H
 #define PIER_SQLITE_COPY_H
 #include <pier/async/sqlite_copy.h>
+#include <pier/db.h>
 
 #ifdef __cplusplus
 extern "C" {

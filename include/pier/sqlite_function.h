@@ -2,6 +2,7 @@
 #ifndef PIER_SQLITE_FUNCTION_H
 #define PIER_SQLITE_FUNCTION_H
 #include <pier/async/sqlite_function.h>
+#include <pier/db.h>
 
 #ifdef __cplusplus
 extern "C" {

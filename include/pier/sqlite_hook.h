@@ -2,6 +2,7 @@
 #ifndef PIER_SQLITE_HOOK_H
 #define PIER_SQLITE_HOOK_H
 #include <pier/async/sqlite_hook.h>
+#include <pier/sqlite_function.h>
 
 #ifdef __cplusplus
 extern "C" {

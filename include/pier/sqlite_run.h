@@ -2,6 +2,7 @@
 #ifndef PIER_SQLITE_RUN_H
 #define PIER_SQLITE_RUN_H
 #include <pier/async/sqlite_run.h>
+#include <pier/db.h>
 
 #ifdef __cplusplus
 extern "C" {

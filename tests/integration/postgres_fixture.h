@@ -34,14 +34,13 @@ static pier_db *db; /* four connections at most */
 static PGconn *observer;
 static int fds_before, threads_before;
 
-/* For tests that need its port, or do to it what its owner would mind. */
-static inline void needs_own_server(void)
-{
-    if (server.external) {
-        print_message("the server of PIER_TEST_POSTGRES is not ours: skipped\n");
-        skip();
-    }
-}
+/* Where PIER_TEST_POSTGRES names a server: where this program's own database there comes from, and
+ * what needs_own_server has put aside. */
+static pier_testdb *source;
+static struct {
+    struct support_postgres server;
+    PGconn *observer;
+} aside;
 
 /* What the observer sees: the first column of the first row; "" where there is none. */
 static inline char *look(char *answer, size_t size, const char *sql)
@@ -108,6 +107,9 @@ static inline int connect_observer(void)
         return -1;
     }
     PQclear(PQexec(observer, "set client_min_messages = warning"));
+    /* It looks at this program's database alone: others may use the same server. */
+    PQclear(PQexec(observer, "create temp view pg_stat_activity as select * from "
+                             "pg_catalog.pg_stat_activity where datname = current_database()"));
     return 0;
 }
 
@@ -134,11 +136,36 @@ static inline int warm_up(void)
     return done < 0 ? -1 : 0;
 }
 
+static const char *const server_settings[] = {"max_connections=60", NULL};
+
+/* A database of its own on the server of PIER_TEST_POSTGRES, which several programs may share. */
+static inline int take_database(void)
+{
+    pier_error err = {0};
+    source = server.external ? pier_testdb_open("postgresql", &err) : NULL;
+    char *url = source ? pier_testdb_fresh(source, &err) : NULL;
+    if (url) {
+        snprintf(server.url_unix, sizeof server.url_unix, "%s", url);
+        snprintf(server.url_tcp, sizeof server.url_tcp, "%s", url);
+    } else if (server.external) {
+        fprintf(stderr, "%s\n", err.message);
+    }
+    free(url);
+    return err.status;
+}
+
 static inline int start_server(void **state)
 {
     (void)state;
-    return support_postgres_start(&server, (const char *const[]){"max_connections=60", NULL}) ||
+    return support_postgres_start(&server, server_settings) || take_database() ||
            connect_observer() || warm_up();
+}
+
+/* For programs that need their own server throughout. */
+static inline int start_own_server(void **state)
+{
+    (void)state;
+    return support_postgres_start_own(&server, server_settings) || connect_observer() || warm_up();
 }
 
 static inline int stop_server(void **state)
@@ -146,6 +173,7 @@ static inline int stop_server(void **state)
     (void)state;
     PQfinish(observer);
     support_postgres_stop(&server);
+    pier_testdb_close(source);
     return 0;
 }
 
@@ -179,11 +207,37 @@ static inline int open_db(void **state)
     return db ? 0 : -1;
 }
 
-/* Whatever a test did, closing the runner leaves no descriptor, no thread and no session. */
-static inline int close_db(void **state)
+/* For tests that need the server's port, or do to it what its owner would mind: where the server is
+ * PIER_TEST_POSTGRES's, they go on with a private one. */
+static inline void needs_own_server(void)
 {
-    (void)state;
-    pier_runner_close(runner);
+    if (server.external) {
+        pier_runner_close(runner);
+        aside.server = server;
+        aside.observer = observer;
+        assert_int_equal(support_postgres_start_own(&server, server_settings), 0);
+        assert_int_equal(connect_observer(), 0);
+        fds_before = count_fds();
+        runner = pier_runner_open(NULL, NULL);
+        db = open_pool(4);
+        assert_non_null(db);
+    }
+}
+
+static inline void put_server_back(void)
+{
+    if (aside.observer) {
+        PQfinish(observer);
+        support_postgres_stop(&server);
+        server = aside.server;
+        observer = aside.observer;
+        aside.observer = NULL;
+    }
+}
+
+/* Whatever a test did, closing the runner leaves no descriptor, no thread and no session. */
+static inline int check_left_overs(void)
+{
     if (!support_wait_until(are_fds_closed, NULL, 5000)) {
         support_print_fds();
         return -1;
@@ -193,6 +247,15 @@ static inline int close_db(void **state)
         return -1;
     }
     return await_connections(0) ? 0 : -1;
+}
+
+static inline int close_db(void **state)
+{
+    (void)state;
+    pier_runner_close(runner);
+    int status = check_left_overs();
+    put_server_back();
+    return status;
 }
 
 typedef int (*scenario)(pier_db *pool, pier_error *err);

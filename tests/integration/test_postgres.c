@@ -228,6 +228,28 @@ SCENARIO(test_script__runs_several_statements_and_stops_at_the_first_error)
     return 0;
 }
 
+/* As the same on SQLite: a datatype mismatch. */
+SCENARIO(test_execute__text_that_is_no_value_of_its_type_is_a_matter_of_type)
+{
+    pier_error e = {0};
+    EXPECT(pier_db_execute(pool, "select 'one'::text::int", NULL, &e) == PIER_ETYPE);
+    EXPECT(strcmp(e.sqlstate, "22P02") == 0);
+    return 0;
+}
+
+SCENARIO(test_types__real_as_text_has_its_own_digits)
+{
+    pier_error e = {0};
+    pier_result *rows = pier_db_fetch(pool, "select 0.1::real, 0.1::float8, 1e10::real", NULL, &e);
+    const pier_row *row = pier_result_row(rows, 0);
+    EXPECT(row && strcmp(pier_row_text(row, 0), "0.1") == 0);
+    EXPECT(strcmp(pier_row_text(row, 1), "0.1") == 0 &&
+           strcmp(pier_row_text(row, 2), "1e+10") == 0);
+    EXPECT(pier_row_double(row, 0) == 0.1f);
+    pier_result_free(rows);
+    return 0;
+}
+
 SCENARIO(test_fetch__statements_without_rows_and_without_columns)
 {
     pier_error e = {0};
@@ -829,6 +851,8 @@ int main(void)
         BOTH(test_execute__takes_what_must_run_outside_transactions),
         BOTH(test_execute__survives_copy),
         BOTH(test_script__runs_several_statements_and_stops_at_the_first_error),
+        BOTH(test_execute__text_that_is_no_value_of_its_type_is_a_matter_of_type),
+        BOTH(test_types__real_as_text_has_its_own_digits),
         BOTH(test_fetch__statements_without_rows_and_without_columns),
         BOTH(test_statements__are_prepared_once),
         BOTH(test_statements__of_long_ago_are_closed_on_the_server),

@@ -13,7 +13,6 @@ static void test_refused__says_what_to_do_instead(void **state)
     (void)state;
     pier_error err = {0};
     const pier_args *named = PIER_NAMED("n", 1);
-    const pier_args rows[] = {*PIER_ARGS(1)};
     assert_true(pier_db_execute(db, "select :n", named, &err) < 0);
     assert_true(is_refusal(&err, "PIER_ARGS"));
     assert_null(pier_db_fetch(db, "select :n", named, &err));
@@ -22,12 +21,6 @@ static void test_refused__says_what_to_do_instead(void **state)
     assert_true(is_refusal(&err, "PIER_ARGS"));
     assert_true(pier_db_insert(db, "select 1", NULL, &err) < 0);
     assert_true(is_refusal(&err, "returning id"));
-    assert_true(pier_db_execute_many(db, "select $1", rows, 1, &err) < 0);
-    assert_true(is_refusal(&err, "pier_db_execute in a transaction"));
-    assert_null(pier_db_writer(db, "select $1", &err));
-    assert_true(is_refusal(&err, "pier_db_execute in a transaction"));
-    assert_null(pier_db_prepare(db, "select 1", &err));
-    assert_true(is_refusal(&err, "pier_db_fetch"));
 }
 
 static int64_t changes_of(const char *sql)

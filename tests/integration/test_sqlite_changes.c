@@ -1,8 +1,11 @@
 /* Notifications of committed changes: what is in a batch, and how batches are read. */
 #include "tests/integration/sqlite_fixture.h"
 
+#include "tests/support/valgrind.h"
 #include <pier/sqlite_changes.h>
 #include <pier/sqlite_hook.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 /* What a test reads is written down as "+7 ~7 -7 ", with the table where it is not t. */
 static void describe(const pier_sqlite_batch *batch, char *text, size_t size)
@@ -382,6 +385,54 @@ static void test_next__ends_when_the_subscription_is_closed(void **state)
     execute(f->db, "delete from t", NULL);
 }
 
+/* 0, or which of them it was that was not refused. */
+static int read_in_child(struct fixture *f, pier_sqlite_changes *changes, pier_future *waiting)
+{
+    pier_error err = {0};
+    if (pier_sqlite_changes_next(changes, &err) || err.status != PIER_EFORKED) {
+        return 1;
+    }
+    memset(&err, 0, sizeof err);
+    if (pier_sqlite_changes_next_finish(waiting, &err) || err.status != PIER_EFORKED) {
+        return 2;
+    }
+    memset(&err, 0, sizeof err);
+    if (pier_sqlite_changes_open(f->db, NULL, &err) || err.status != PIER_EFORKED) {
+        return 3;
+    }
+    pier_sqlite_changes_close(changes);
+    pier_db_close(f->db);
+    pier_runner_close(f->runner);
+    return 0;
+}
+
+static void test_changes__in_a_child_are_refused_and_the_parent_gets_them(void **state)
+{
+    struct fixture *f = *state;
+    pier_sqlite_changes *changes = subscribe(f);
+    execute(f->db, "insert into t(id) values (1)", NULL);
+    next_is(changes, "+1 ");
+    pier_future *waiting = pier_sqlite_changes_next_async(changes);
+    assert_int_equal(pier_future_wait(waiting, 20, &f->err), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        int code = read_in_child(f, changes, waiting);
+        support_leave_valgrind(code);
+        _exit(code);
+    }
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    execute(f->db, "insert into t(id) values (2)", NULL);
+    pier_sqlite_batch *batch = pier_sqlite_changes_next_finish(waiting, &f->err);
+    assert_ok(&f->err);
+    assert_int_equal(pier_sqlite_batch_change(batch, 0)->rowid, 2);
+    pier_sqlite_batch_free(batch);
+    execute(f->db, "insert into t(id) values (3)", NULL);
+    next_is(changes, "+3 ");
+    pier_sqlite_changes_close(changes);
+}
+
 static void test_changes__that_nobody_closes_end_with_the_runner(void **state)
 {
     struct fixture *f = *state;
@@ -457,6 +508,7 @@ int main(void)
         TEST(test_next__suspends_a_task),
         TEST(test_next__ends_when_the_pool_is_closed),
         TEST(test_next__ends_when_the_subscription_is_closed),
+        TEST(test_changes__in_a_child_are_refused_and_the_parent_gets_them),
         TEST(test_changes__that_nobody_closes_end_with_the_runner),
         TEST(test_callback__gets_each_batch_before_the_commit_returns),
     };

@@ -50,6 +50,33 @@ static void test_cursor__blocks_grow_and_an_empty_one_is_the_end(void **state)
     assert_int_equal(pier_cursor_close(cursor, &f->err), 0);
 }
 
+static void test_cursor__blocks_beyond_the_end_have_the_columns(void **state)
+{
+    struct fixture *f = *state;
+    fill(f, 3);
+    pier_cursor *cursor = all_rows(f->db, &f->err);
+    for (int i = 0; i < 4; i++) {
+        pier_result *block = pier_cursor_block(cursor, &f->err);
+        assert_int_equal(pier_result_count(block), i ? 0 : 3);
+        assert_int_equal(pier_result_columns(block), 2);
+        assert_string_equal(pier_result_column_name(block, 0), "id");
+        assert_int_equal(pier_result_column(block, "name"), 1);
+        pier_result_free(block);
+    }
+    assert_int_equal(pier_cursor_close(cursor, &f->err), 0);
+}
+
+static void test_cursor__finds_its_columns_after_the_last_row(void **state)
+{
+    struct fixture *f = *state;
+    fill(f, 3);
+    pier_cursor *cursor = all_rows(f->db, &f->err);
+    while (pier_cursor_next(cursor)) {
+    }
+    assert_int_equal(pier_cursor_column(cursor, "name"), 1);
+    assert_int_equal(pier_cursor_close(cursor, &f->err), 0);
+}
+
 static void test_cursor__a_block_of_wide_rows_is_bounded(void **state)
 {
     struct fixture *f = *state;
@@ -307,6 +334,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_cursor__reads_100000_rows),
         TEST(test_cursor__blocks_grow_and_an_empty_one_is_the_end),
+        TEST(test_cursor__blocks_beyond_the_end_have_the_columns),
+        TEST(test_cursor__finds_its_columns_after_the_last_row),
         TEST(test_cursor__a_block_of_wide_rows_is_bounded),
         TEST(test_cursor__finds_columns_before_and_after_its_rows),
         TEST(test_cursor__of_no_rows_has_columns),

@@ -1,6 +1,8 @@
 /* Dumps and the loading of scripts. */
 #include "tests/integration/sqlite_fixture.h"
 
+#include "tests/support/valgrind.h"
+#include <math.h>
 #include <sys/resource.h>
 
 /* All statements of a dump, each on a line of its own. Freed by the caller. */
@@ -45,6 +47,47 @@ static void assert_round_trip_at(struct fixture *f, pier_db *db, const char *fil
 }
 #define assert_round_trip(f, db) assert_round_trip_at(f, db, __FILE__, __LINE__)
 
+/* SQLite 3.40 writes and reads numbers with `long double`, which under valgrind has no more digits
+ * than a double: there the last ones of a number may be wrong. */
+static bool same_number(double a, double b)
+{
+    if (support_on_valgrind() && isfinite(a)) {
+        return fabs(a - b) <= 1e-13 * fabs(a);
+    }
+    return !memcmp(&a, &b, sizeof a);
+}
+
+/* Loads the dump into a fresh database, which must then hold the same values. Gives how many. */
+static size_t assert_values_survive(struct fixture *f, const char *sql)
+{
+    char *text = dump_of(f, f->db);
+    pier_db *fresh = pier_db_open(f->runner, "sqlite::memory:", NULL, &f->err);
+    load(f, fresh, text);
+    pier_result *here = pier_db_fetch(f->db, sql, NULL, &f->err);
+    pier_result *there = pier_db_fetch(fresh, sql, NULL, &f->err);
+    assert_ok(&f->err);
+    size_t count = pier_result_count(here);
+    assert_int_equal(count, pier_result_count(there));
+    for (size_t i = 0; i < count * (size_t)pier_result_columns(here); i++) {
+        int column = (int)(i % (size_t)pier_result_columns(here));
+        size_t row = i / (size_t)pier_result_columns(here);
+        pier_value a = pier_row_value(pier_result_row(here, row), column);
+        pier_value b = pier_row_value(pier_result_row(there, row), column);
+        assert_int_equal(a.type, b.type);
+        if (a.type == PIER_DOUBLE) {
+            assert_true(same_number(a.as.d, b.as.d));
+        } else if (a.type != PIER_NULL) {
+            assert_string_equal(pier_row_text(pier_result_row(here, row), column),
+                                pier_row_text(pier_result_row(there, row), column));
+        }
+    }
+    pier_result_free(here);
+    pier_result_free(there);
+    pier_db_close(fresh);
+    free(text);
+    return count;
+}
+
 static void script(struct fixture *f, const char *sql)
 {
     pier_db_execute_script(f->db, sql, &f->err);
@@ -83,7 +126,10 @@ static void test_dump__is_exact_about_values(void **state)
     assert_non_null(strstr(text, ",CAST(X'007A' AS TEXT));\n"));
     assert_non_null(strstr(text, ",CAST(X'FF41' AS TEXT));\n"));
     free(text);
-    assert_round_trip(f, f->db);
+    assert_values_survive(f, "select a, typeof(b), hex(b) from v order by rowid");
+    if (!support_on_valgrind()) { /* the text of numbers that are not quite the same */
+        assert_round_trip(f, f->db);
+    }
 }
 
 static void test_dump__is_exact_about_any_number(void **state)
@@ -99,22 +145,7 @@ static void test_dump__is_exact_about_any_number(void **state)
             execute(f->db, "insert into n values ($1)", PIER_ARGS(number));
         }
     }
-    char *text = dump_of(f, f->db);
-    pier_db *fresh = pier_db_open(f->runner, "sqlite::memory:", NULL, &f->err);
-    assert_true(load(f, fresh, text) > 1000);
-    pier_result *here = pier_db_fetch(f->db, "select a from n order by rowid", NULL, &f->err);
-    pier_result *there = pier_db_fetch(fresh, "select a from n order by rowid", NULL, &f->err);
-    assert_ok(&f->err);
-    assert_int_equal(pier_result_count(here), pier_result_count(there));
-    for (size_t i = 0; i < pier_result_count(here); i++) {
-        double a = pier_row_double(pier_result_row(here, i), 0);
-        double b = pier_row_double(pier_result_row(there, i), 0);
-        assert_memory_equal(&a, &b, sizeof a);
-    }
-    pier_result_free(here);
-    pier_result_free(there);
-    pier_db_close(fresh);
-    free(text);
+    assert_true(assert_values_survive(f, "select a from n order by rowid") > 1000);
 }
 
 static void test_dump__has_the_whole_schema(void **state)
@@ -204,7 +235,9 @@ static void test_dump__is_one_snapshot_in_flat_memory(void **state)
     assert_int_equal(pier_cursor_close(dump, &f->err), 0);
     assert_int_equal(inserts, 20000);
 #if !defined(__SANITIZE_ADDRESS__) /* which keeps what was freed */
-    assert_true(after.ru_maxrss - before.ru_maxrss < 8 * 1024);
+    /* So does valgrind, but no more than 20 MB of it, beside its shadow memory. */
+    long growth_max = (support_on_valgrind() ? 96 : 8) * 1024;
+    assert_true(after.ru_maxrss - before.ru_maxrss < growth_max);
 #endif
     assert_int_equal(number_of(f->db, "select count(*) from later"), 0);
 }

@@ -1,20 +1,5 @@
 /* The SQLite driver when memory runs out: each allocation of a small program fails in turn. */
-#include "tests/integration/sqlite_fixture.h"
-
-#include "sdk/alloc.h"
-
-static atomic_int failing; /* the allocation that fails, from 1; 0: none */
-static atomic_int failed;
-
-static bool fail_one(size_t size)
-{
-    (void)size;
-    if (atomic_load(&failing) > 0 && atomic_fetch_sub(&failing, 1) == 1) {
-        atomic_store(&failed, 1);
-        return true;
-    }
-    return false;
-}
+#include "tests/integration/sqlite_memory.h"
 
 /* What a program does; gives what it committed, or a status. */
 static int64_t work(struct fixture *f, pier_error *err)
@@ -89,36 +74,15 @@ static int64_t run_task(struct fixture *f, pier_error *err)
     return pier_task_run(f->runner, work_in_task, f, err);
 }
 
-/* A runner of its own each time, so that whatever is left is ended with it. */
-static int64_t run_once(struct fixture *f, int n, int64_t (*run)(struct fixture *, pier_error *),
-                        pier_error *err)
-{
-    pier_runner *shared = f->runner;
-    f->runner = pier_runner_open(NULL, &f->err);
-    assert_ok(&f->err);
-    atomic_store(&failed, 0);
-    atomic_store(&failing, n);
-    pier__alloc_set_gate(fail_one);
-    int64_t rows = run(f, err);
-    pier__alloc_set_gate(NULL);
-    atomic_store(&failing, 0);
-    pier_runner_close(f->runner);
-    f->runner = shared;
-    return rows;
-}
-
-static void fail_each(struct fixture *f, int64_t (*run)(struct fixture *, pier_error *))
+static void fail_each(struct fixture *f, program *run)
 {
     int64_t stored = 0;
     int n = 0;
     do {
         pier_error err = {0};
-        int64_t rows = run_once(f, ++n, run, &err);
+        run_failing(f, ++n, run, &err);
         int64_t before = stored;
         stored = number_of(f->db, "select count(*) from t");
-        if (rows < 0 && !err.status) {
-            fail_msg("allocation %d: %d and no error", n, (int)rows);
-        }
         /* All or nothing. */
         assert_true(stored == before || stored == before + 2);
         assert_int_equal(number_of(f->db, "select count(*) from t where name = 'dropped'"), 0);

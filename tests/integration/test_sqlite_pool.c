@@ -1,8 +1,9 @@
 /* SQLite with readers beside the writer: who goes where, snapshots, bounds, checkpoints, figures.
  */
-#include "tests/integration/sqlite_fixture.h"
+#include "tests/integration/sqlite_memory.h"
 
 #include "drivers/sqlite/setup.h"
+#include "sdk/op.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,6 +17,34 @@ static pier_db *open_with(struct fixture *f, const char *options)
     pier_db *db = pier_db_open(f->runner, url, NULL, &f->err);
     assert_ok(&f->err);
     return db;
+}
+
+static int do_nothing(pier_task *self, void *arg, pier_error *err)
+{
+    (void)self;
+    (void)arg;
+    (void)err;
+    return 0;
+}
+
+struct waiting {
+    pier_db *db;
+    int count;
+};
+
+static bool are_waiting(void *user_data)
+{
+    struct waiting *waiting = user_data;
+    pier_pool_stats stats = {0};
+    pier_db_stats(waiting->db, &stats);
+    return stats.waiting == waiting->count;
+}
+
+/* Until so many wait for a connection. */
+static void await_waiting(pier_db *db, int count)
+{
+    struct waiting waiting = {.db = db, .count = count};
+    assert_true(support_wait_until(are_waiting, &waiting, BOUND_MS));
 }
 
 static pier_db *begin_read(pier_db *db)
@@ -186,6 +215,31 @@ static void test_open__waits_for_a_lock_before_it_changes_the_journal(void **sta
     pier_db_close(db);
 }
 
+/* SQLite itself does not wait when it leaves the log while somebody else has it open. */
+static void test_open__waits_for_a_lock_before_it_leaves_the_log(void **state)
+{
+    struct fixture *f = *state;
+    sqlite3 *outside;
+    char url[700];
+    pier_db_close(f->db);
+    assert_int_equal(sqlite3_open(f->path, &outside), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(outside,
+                                  "pragma journal_mode = wal; select * from t; begin; "
+                                  "select * from t",
+                                  NULL, NULL, NULL),
+                     SQLITE_OK);
+    snprintf(url, sizeof url, "%s?journal_mode=delete&busy_timeout_ms=30", f->url);
+    assert_null(pier_db_open(f->runner, url, NULL, &f->err));
+    assert_error(&f->err, PIER_EBUSY, "locked");
+    snprintf(url, sizeof url, "%s?journal_mode=delete&busy_timeout_ms=%d", f->url, BOUND_MS);
+    pier_future *opening = pier_db_open_async(f->runner, url, NULL);
+    assert_int_equal(pier_future_wait(opening, 50, &f->err), 0);
+    sqlite3_close(outside);
+    f->db = pier_db_open_finish(opening, &f->err);
+    assert_ok(&f->err);
+    assert_text(f->db, "pragma journal_mode", "delete");
+}
+
 static void test_open__read_only_has_readers_too(void **state)
 {
     struct fixture *f = *state;
@@ -266,12 +320,44 @@ test_readers__a_statement_that_moves_waits_for_the_writer_and_can_be_cancelled(v
     pier_db_execute(db, insert, NULL, &f->err);
     assert_error(&f->err, PIER_EDEADLOCK, "a transaction");
     pier_future *future = pier_db_execute_async(db, insert, NULL);
-    assert_int_equal(pier_future_wait(future, 20, &f->err), 0);
+    await_waiting(db, 1);
     pier_future_cancel(future);
     assert_int_equal(pier_db_execute_finish(future, &f->err), PIER_ECANCELLED);
     assert_error(&f->err, PIER_ECANCELLED, NULL);
     pier_db_close(tx);
     assert_int_equal(number_of(db, "select count(*) from t"), 0);
+    pier_db_close(db);
+}
+
+/* On its way from the reader to the writer it waits behind others, and is woken for nothing. */
+static void test_readers__a_statement_that_moves_has_nothing_more_of_the_reader(void **state)
+{
+    struct fixture *f = *state;
+    pier_db *db = open_with(f, "preset=service&readers=1");
+    execute(db, ENDLESS "insert into t(id) select i from n limit 1000", NULL);
+    pier_db *tx = pier_db_begin(db, NULL, &f->err);
+    pier_future *first = pier_db_execute_async(db, "delete from t where id = 1", NULL);
+    pier_future *moved = pier_db_execute_async(
+        db, "with a(x) as (values (1)) delete from t where id in (select x + 1 from a)", NULL);
+    await_waiting(db, 2);
+    pier_cursor *cursor = pier_db_cursor(db, "select id from t", NULL, &f->err);
+    assert_non_null(pier_cursor_next(cursor)); /* it has the reader now */
+    pier_pool_stats stats = {0};
+    pier_db_stats(db, &stats);
+    int64_t acquires = stats.acquires;
+    for (int i = 0; i < 3; i++) {
+        pier__op_wake(moved);
+        assert_int_equal(pier_task_run(f->runner, do_nothing, NULL, &f->err), 0);
+    }
+    pier_db_stats(db, &stats);
+    assert_int_equal(stats.acquires, acquires);
+    assert_int_equal(stats.waiting, 2);
+    assert_int_equal(stats.idle, 0);
+    assert_int_equal(pier_db_commit(tx, &f->err), 0);
+    pier_db_close(tx);
+    assert_int_equal(pier_db_execute_finish(first, &f->err), 1);
+    assert_int_equal(pier_db_execute_finish(moved, &f->err), 1);
+    assert_int_equal(pier_cursor_close(cursor, &f->err), 0);
     pier_db_close(db);
 }
 
@@ -414,6 +500,35 @@ static void test_read_tx__that_is_too_old_and_idle_is_ended_by_the_next_write(vo
     assert_int_equal(number_of(tx, "select count(*) from t"), 0);
     assert_int_equal(number_of(db, "select count(*) from t"), 0);
     pier_db_close(tx);
+    pier_db_close(db);
+}
+
+static bool is_done(void *future)
+{
+    return pier_future_done(future);
+}
+
+/* A cursor whose next block cannot even begin gives its reader back with all that is open on it. */
+static void test_reader__that_was_given_back_is_as_young_as_new(void **state)
+{
+    struct fixture *f = *state;
+    enum { AGE_MS = 30 };
+    pier_db *db = open_with(f, "preset=service&readers=1&read_tx_max_ms=30");
+    execute(db, ENDLESS "insert into t(id) select i from n limit 1000", NULL);
+    int n = 0;
+    do {
+        pier_cursor *cursor = pier_db_cursor(db, "select id from t", NULL, &f->err);
+        assert_non_null(pier_cursor_next(cursor));
+        begin_failing(++n);
+        pier_future *block = pier_cursor_block_async(cursor);
+        assert_true(support_wait_until(is_done, block, BOUND_MS)); /* without an allocation */
+        end_failing();
+        pier_result_free(pier_cursor_block_finish(block, NULL));
+        wait_ms(AGE_MS);
+        (void)!pier_cursor_close(cursor, NULL);
+        assert_int_equal(number_of(db, "select count(*) from t"), 1000);
+    } while (atomic_load(&failed) && n < 100);
+    assert_in_range(n, 3, 99);
     pier_db_close(db);
 }
 
@@ -606,11 +721,13 @@ int main(void)
         TEST(test_open__warns_of_a_library_with_the_wal_reset_bug),
         TEST(test_open__readers_need_a_log),
         TEST(test_open__waits_for_a_lock_before_it_changes_the_journal),
+        TEST(test_open__waits_for_a_lock_before_it_leaves_the_log),
         TEST(test_open__read_only_has_readers_too),
         TEST(test_readers__read_beside_a_transaction_that_writes),
         TEST(test_readers__a_statement_that_writes_after_all_moves_to_the_writer),
         TEST(test_readers__what_only_the_writer_knows_is_found_there),
         TEST(test_readers__a_statement_that_moves_waits_for_the_writer_and_can_be_cancelled),
+        TEST(test_readers__a_statement_that_moves_has_nothing_more_of_the_reader),
         TEST(test_readers__a_cursor_keeps_one_while_others_write),
         TEST(test_writer__serves_in_the_order_of_asking),
         TEST(test_read_tx__sees_the_state_of_its_beginning),
@@ -618,6 +735,7 @@ int main(void)
         TEST(test_read_tx__that_is_too_old_is_interrupted),
         TEST(test_read_tx__that_is_too_old_runs_nothing_more),
         TEST(test_read_tx__that_is_too_old_and_idle_is_ended_by_the_next_write),
+        TEST(test_reader__that_was_given_back_is_as_young_as_new),
         TEST(test_checkpoint__moves_the_log_into_the_file),
         TEST(test_checkpoint__says_when_a_reader_is_in_the_way),
         TEST(test_checkpoint__refuses_where_it_cannot_run),

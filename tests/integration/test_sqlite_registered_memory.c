@@ -1,20 +1,5 @@
 /* What users register in SQLite when memory runs out: each allocation fails in turn. */
-#include "tests/integration/sqlite_fixture.h"
-
-#include "sdk/alloc.h"
-
-static atomic_int failing; /* the allocation that fails, from 1; 0: none */
-static atomic_bool failed;
-
-static bool fail_one(size_t size)
-{
-    (void)size;
-    if (atomic_load(&failing) > 0 && atomic_fetch_sub(&failing, 1) == 1) {
-        atomic_store(&failed, true);
-        return true;
-    }
-    return false;
-}
+#include "tests/integration/sqlite_memory.h"
 
 static void count_destroyed(void *user_data)
 {
@@ -94,21 +79,18 @@ static void test_registered__survives_each_failed_allocation(void **state)
     struct fixture *f = *state;
     pier_db_close(f->db);
     f->db = NULL;
-    pier__alloc_set_gate(fail_one);
     int at = 0;
     int ended_wrong = 0, result_wrong = 0, succeeded = 0;
     do {
         pier_error err = {0};
         atomic_int ended = 0;
-        atomic_store(&failed, false);
-        atomic_store(&failing, ++at);
+        begin_failing(++at);
         int status = work(f, &ended, &err);
-        atomic_store(&failing, 0);
+        end_failing();
         ended_wrong += ended != REGISTRATIONS;
         result_wrong += status != 1 && status != PIER_ENOMEM;
         succeeded += status == 1;
     } while (atomic_load(&failed) && at < 1000);
-    pier__alloc_set_gate(NULL);
     assert_int_equal(ended_wrong, 0);
     assert_int_equal(result_wrong, 0);
     assert_in_range(at, 20, 999);

@@ -29,6 +29,18 @@ static void test_result__says_what_its_statement_did(void **state)
     assert_int_equal(pier_result_last_id(NULL), 0);
 }
 
+/* As the same on Postgres: 22P02. */
+static void test_result__a_value_of_the_wrong_type_is_a_matter_of_type(void **state)
+{
+    struct fixture *f = *state;
+    pier_db_execute(f->db, "insert into t(id) values ($1)", PIER_ARGS("one"), &f->err);
+    assert_error(&f->err, PIER_ETYPE, "datatype mismatch");
+    execute(f->db, "create table s(i integer) strict", NULL);
+    pier_db_execute(f->db, "insert into s values ($1)", PIER_ARGS("one"), &f->err);
+    assert_int_equal(f->err.native, SQLITE_CONSTRAINT_DATATYPE);
+    assert_error(&f->err, PIER_ETYPE, "cannot store TEXT value in INTEGER column s.i");
+}
+
 static void test_result__does_not_count_what_triggers_change(void **state)
 {
     struct fixture *f = *state;
@@ -180,6 +192,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_result__says_what_its_statement_did),
+        TEST(test_result__a_value_of_the_wrong_type_is_a_matter_of_type),
         TEST(test_result__does_not_count_what_triggers_change),
         TEST(test_result__of_a_cursor_says_nothing),
         TEST(test_insert__gives_the_row_id),

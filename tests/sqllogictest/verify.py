@@ -93,7 +93,7 @@ def render(letter, value):
 
 
 class Sqlite:
-    """Runs one record after the other: gives (error, rows, changed); an error is (is a constraint's, message)."""
+    """Runs one record after the other: gives (error, rows, changed); an error is (status, message)."""
 
     def __init__(self):
         self.db = sqlite3.connect(":memory:", isolation_level=None)
@@ -109,9 +109,15 @@ class Sqlite:
                 return None, [], 0
             rows = [tuple(map(self.text, row)) for row in self.db.execute(sql).fetchall()]
         except (sqlite3.Error, sqlite3.Warning) as error:
-            return (isinstance(error, sqlite3.IntegrityError), str(error)), [], 0
+            return (self.status(error), str(error)), [], 0
         changed = self.db.execute("select changes()").fetchone()[0] if self.db.total_changes != before else 0
         return None, rows, changed
+
+    @staticmethod
+    def status(error):
+        if str(error).startswith(("datatype mismatch", "cannot store ")):
+            return "PIER_ETYPE"
+        return "PIER_ECONSTRAINT" if isinstance(error, sqlite3.IntegrityError) else "PIER_ESQL"
 
     @staticmethod
     def text(value):
@@ -126,6 +132,8 @@ def is_select(record):
 
 
 class Postgres:
+    STATUSES = {"23": "PIER_ECONSTRAINT", "22P02": "PIER_ETYPE", "22P03": "PIER_ETYPE"}
+
     def __init__(self, url):
         self.url = url
 
@@ -145,7 +153,8 @@ class Postgres:
             rows, end = re.fullmatch(r"(.*)#end (.*)", part, re.S).groups()
             error, state, count, message = (end.split(" ", 4) + [""])[1:5]
             table = [tuple(None if v == NULL else v for v in row.split(FIELD)) for row in rows[:-1].split(ROW)]
-            results.append(((state.startswith("23"), f"{state}: {message}") if error == "true" else None,
+            status = self.STATUSES.get(state, self.STATUSES.get(state[:2], "PIER_ESQL"))
+            results.append(((status, f"{state}: {message}") if error == "true" else None,
                             table if rows else [], 0 if is_select(record) else int(count)))
         return results
 
@@ -182,8 +191,8 @@ def problem_of(record, result):
         if error is None:
             return "succeeded"
         wanted = " ".join(record.head[2:])
-        if wanted in ("PIER_ECONSTRAINT", "PIER_ESQL"):
-            return None if error[0] == (wanted == "PIER_ECONSTRAINT") else error[1]
+        if wanted.startswith("PIER_E"):
+            return None if error[0] == wanted else error[1]
         return None if wanted in error[1] else error[1]
     if error is not None:
         return error[1]

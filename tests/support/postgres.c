@@ -61,7 +61,8 @@ static bool is_ready_or_dead(void *user_data)
     struct support_postgres *server = user_data;
     char line[256];
     if (read_pidfile(server, 1, line, sizeof line) && atoi(line) == (int)server->process.pid &&
-        read_pidfile(server, 8, line, sizeof line) && strncmp(line, "ready", 5) == 0) {
+        read_pidfile(server, 8, line, sizeof line) &&
+        (strncmp(line, "ready", 5) == 0 || strncmp(line, "standby", 7) == 0)) {
         return true;
     }
     return !support_process_alive(&server->process);
@@ -123,19 +124,24 @@ static int start_external(struct support_postgres *server, const char *url)
 
 int support_postgres_start(struct support_postgres *server, const char *const *settings)
 {
-    *server = (struct support_postgres){.port_fd = -1};
     const char *url = getenv("PIER_TEST_POSTGRES");
     if (url && *url) {
+        *server = (struct support_postgres){0};
         return start_external(server, url);
     }
+    return support_postgres_start_own(server, settings);
+}
+
+/* A port, a directory and the URLs. */
+static int set_up(struct support_postgres *server, const char *const *settings)
+{
+    *server = (struct support_postgres){.port_fd = -1};
     for (size_t i = 0; settings && settings[i] && i < 15; i++) {
         snprintf(server->settings[i], sizeof server->settings[i], "%s", settings[i]);
     }
     server->port_fd = support_port_reserve(&server->port);
     if (server->port_fd < 0 ||
-        support_directory_make(server->directory, sizeof server->directory, "postgres") < 0 ||
-        prepare(server) < 0 || launch(server) < 0) {
-        support_postgres_stop(server);
+        support_directory_make(server->directory, sizeof server->directory, "postgres") < 0) {
         return -1;
     }
     snprintf(server->url_unix, sizeof server->url_unix,
@@ -143,6 +149,58 @@ int support_postgres_start(struct support_postgres *server, const char *const *s
     snprintf(server->url_tcp, sizeof server->url_tcp, "postgresql://postgres@127.0.0.1:%d/postgres",
              server->port);
     return 0;
+}
+
+int support_postgres_start_own(struct support_postgres *server, const char *const *settings)
+{
+    if (set_up(server, settings) < 0 || prepare(server) < 0 || launch(server) < 0) {
+        support_postgres_stop(server);
+        return -1;
+    }
+    return 0;
+}
+
+/* Copies the primary's data as the user that the server runs as. */
+static int copy_primary(struct support_postgres *replica, const struct support_postgres *primary)
+{
+    char command[2048];
+    snprintf(replica->binary, sizeof replica->binary, "%s", primary->binary);
+    snprintf(replica->user, sizeof replica->user, "%s", primary->user);
+    const char *slash = strrchr(replica->binary, '/');
+    int path = slash ? (int)(slash - replica->binary) : 0;
+    snprintf(
+        command, sizeof command,
+        "cd / && if [ \"$(id -un)\" = '%s' ]; then as=; else as='runuser -u %s --'; chown '%s' "
+        "'%s'; fi && chmod 755 '%s' && $as '%.*s/pg_basebackup' -D '%s/data' -h '%s' -p %d -U "
+        "postgres -R -X stream -c fast --no-sync",
+        replica->user, replica->user, replica->user, replica->directory, replica->directory, path,
+        replica->binary, replica->directory, primary->directory, primary->port);
+    return system(command) == 0 ? 0 : -1;
+}
+
+int support_postgres_start_replica(struct support_postgres *replica,
+                                   const struct support_postgres *primary,
+                                   const char *const *settings)
+{
+    *replica = (struct support_postgres){.port_fd = -1};
+    if (refuse_external(primary) < 0) {
+        return -1;
+    }
+    if (set_up(replica, settings) < 0 || copy_primary(replica, primary) < 0 ||
+        launch(replica) < 0) {
+        support_postgres_stop(replica);
+        return -1;
+    }
+    return 0;
+}
+
+/* As pg_ctl does it. */
+int support_postgres_promote(struct support_postgres *replica)
+{
+    return support_file_write(replica->directory, "data/promote", "", 0) == 0 &&
+                   kill(replica->pid, SIGUSR1) == 0
+               ? 0
+               : -1;
 }
 
 void support_postgres_stop(struct support_postgres *server)

@@ -26,6 +26,18 @@ struct support_postgres {
  * and nothing is started.
  */
 int support_postgres_start(struct support_postgres *server, const char *const *settings);
+/* The same, whatever the environment says: for tests that end or pause the server. */
+int support_postgres_start_own(struct support_postgres *server, const char *const *settings);
+/*
+ * Starts a streaming replica of a server of ours, on a copy of its data. A setting
+ * "hot_standby=off" makes it one that is up but lets nobody in (57P03) until it is promoted. Fails
+ * where PIER_TEST_POSTGRES named the primary.
+ */
+int support_postgres_start_replica(struct support_postgres *replica,
+                                   const struct support_postgres *primary,
+                                   const char *const *settings);
+/* Asks a replica to become a server of its own; it does so some time later. */
+int support_postgres_promote(struct support_postgres *replica);
 /* Fast shutdown, and removes the cluster. */
 void support_postgres_stop(struct support_postgres *server);
 /* As a machine that loses power: SIGKILL for the postmaster and every backend. The data stay. */

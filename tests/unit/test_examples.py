@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ TIMEOUT = 40  # seconds for one program: ctest gives all of them a minute, sanit
 CHARACTERS = 3000
 DATABASE_PROGRAMS = ("first_program", "first_async", "crud", "transaction", "stream_rows", "event_loop",
                      "threaded_server")
-PROGRAMS = DATABASE_PROGRAMS + ("fifty_requests", "load")
+PROGRAMS = DATABASE_PROGRAMS + ("fifty_requests", "load", "integration_test", "pipeline", "count_words")
 
 
 def examples_directory():
@@ -268,6 +269,27 @@ class OnPostgres(OnDatabase, Case):
 
 
 class WithoutDatabase(Case):
+    def test_pipeline__stores_all_lines_or_none(self):
+        file = self.directory / "pipeline.db"
+        with http_server() as server:
+            url = server.url + "/UnicodeData.txt"
+            self.assertEqual(self.check("pipeline", url, f"sqlite:{file}"), [f"{CHARACTERS} lines stored"])
+            with contextlib.closing(sqlite3.connect(file)) as database:
+                self.assertEqual(database.execute("select count(*), max(body) from events").fetchone(),
+                                 (CHARACTERS, f"{CHARACTERS - 1:04X};LETTER {CHARACTERS - 1};Lu;0;L;;;;;N;;;;;"))
+            errors = self.check("pipeline", server.url + "/none.txt", f"sqlite:{file}", status=1)
+            self.assertIn("404", errors[0])
+            errors = self.check("pipeline", url, "sqlite:/no/such/directory/file.db", status=1)
+            self.assertIn("/no/such/directory/file.db", errors[0])
+
+    def test_count_words__counts_those_of_each_file(self):
+        files = [self.directory / name for name in ("three.txt", "none.txt")]
+        for file, text in zip(files, ("one two\n three", "")):
+            file.write_text(text)
+        self.assertEqual(self.check("count_words", *files), [f"3 {files[0]}", f"0 {files[1]}"])
+        errors = self.check("count_words", files[0], "/no/such/file", status=1)
+        self.assertIn("/no/such/file", errors[0])
+
     def test_fifty_requests__prints_fifty_answers(self):
         with http_server() as server:
             lines = self.check("fifty_requests", server.url)
@@ -280,6 +302,15 @@ class WithoutDatabase(Case):
         self.assertEqual(done.returncode, 1)
         self.assertEqual(done.stdout.count(": this is /flawed/item/"), 49)
         self.assertIn("50 requests, 1 failed", done.stdout)
+
+    def test_integration_test__tests_on_a_database_of_its_own(self):
+        for kind in ["sqlite"], ["postgresql"]:
+            with self.subTest(kind):
+                done = run("integration_test", *kind)
+                if "no Postgres server is installed" in done.stderr:
+                    self.skipTest("no Postgres server is installed")
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+                self.assertIn("2 test(s) run", done.stdout + done.stderr)
 
     def test_programs__say_how_they_are_used(self):
         for name in PROGRAMS:

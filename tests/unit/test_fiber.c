@@ -16,7 +16,7 @@ static pier__fiber_pool *pool;
 static int set_up(void **state)
 {
     (void)state;
-    pool = pier__fiber_pool_new();
+    pool = pier__fiber_pool_new(0, 0);
     return pool ? 0 : -1;
 }
 

@@ -1,6 +1,7 @@
 /* What a child process may do with the handles of its parent: nothing, at once and without harm. */
 #include "tests/unit/unit.h"
 
+#include "tests/support/valgrind.h"
 #include <pier/future.h>
 #include <pier/group.h>
 #include <pier/lane.h>
@@ -92,6 +93,7 @@ static int in_a_child(int (*check)(void))
         in_child = true;
         alarm(BOUND_MS / 1000);
         int code = check();
+        support_leave_valgrind(code);
 #if defined(__SANITIZE_THREAD__)
         _exit(code); /* its exit would take a second */
 #endif

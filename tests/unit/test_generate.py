@@ -181,8 +181,11 @@ class Refusals(TreeTest):
         self.refuses(DOC + "PIER_API int pier_x(const char *);", "PIER_API", "has no name")
 
     def test_name_that_generated_code_uses(self):
-        self.refuses(f"{SUMMARY} * @param item  it\n{FUTURE}PIER_SYNC(int)\n"
-                     "PIER_API pier_future *pier_x_async(int item);", "PIER_API", "rename it")
+        self.refuses(f"{SUMMARY} * @param result  it\n{FUTURE}PIER_SYNC(int)\n"
+                     "PIER_API pier_future *pier_x_async(int result);", "PIER_API", "rename it")
+
+    def test_fast_without_an_integer(self):
+        self.refuses(f"{DOC}PIER_SYNC(void, fast)\n{FUNCTION}", "PIER_API", "for int and int64_t")
 
     def test_checked_without_an_integer(self):
         self.refuses(f"{DOC}PIER_SYNC(void, checked)\n{FUNCTION}", "PIER_API",
@@ -292,6 +295,20 @@ class Writing(TreeTest):
         self.assertEqual((code, out), (1, "sync/gone.c: a stray generated file; "
                                           "run sync/generate.py\n"))
 
+    def test_face_takes_in_the_faces_of_what_its_header_includes(self):
+        function = DOC + "PIER_SYNC(int)\n" + FUNCTION
+        self.write("#include <pier/async/y.h>\n#include <pier/base.h>\n" + function)
+        self.write("#include <pier/base.h>\n" + function.replace("_x_", "_y_"),
+                   "include/pier/async/y.h")
+        self.write("#include <pier/async/x.h>\n", "include/pier/async/all.h")
+        self.assertEqual(run(self.root), (0, "", ""))
+        for stem, expected in (("x", ["async/x", "y"]), ("y", ["async/y"]),
+                               ("all", ["async/all", "x"])):
+            with self.subTest(stem):
+                face = (self.root / f"include/pier/{stem}.h").read_text()
+                self.assertEqual([line for line in face.split("\n") if "#include" in line],
+                                 [f"#include <pier/{each}.h>" for each in expected])
+
     def test_nothing_comes_of_nothing(self):
         self.assertEqual(run(self.root, "--check", "--check-rules"), (0, "", ""))
 
@@ -328,6 +345,18 @@ class RealTree(unittest.TestCase):
 
     def test_uses_every_type(self):
         self.assertEqual(run(REPOSITORY, "--check-rules"), (0, "", ""))
+
+    def test_one_header_has_all_of_sqlite(self):
+        """A program that includes pier/sqlite.h alone blocks in the functions of each part of it."""
+        names = ("db_open", "sqlite_checkpoint", "sqlite_backup", "sqlite_blob_open", "sqlite_function",
+                 "sqlite_set_authorizer", "sqlite_changes_next", "sqlite_run")
+        source = "#include <pier/sqlite.h>\n" + "".join(
+            f"void *use_{name}(void);\nvoid *use_{name}(void)\n{{\n    return (void *)pier_{name};\n}}\n"
+            for name in names)
+        done = subprocess.run(["cc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-x", "c",
+                               "-I", REPOSITORY / "include", "-"],
+                              input=source, capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
 
 
 if __name__ == "__main__":

@@ -372,6 +372,312 @@ static void test_threads__may_add_while_another_takes(void **state)
     assert_int_equal(pier_group_close(group, NULL), 0);
 }
 
+/* ---- A limit ------------------------------------------------------------------------------ */
+
+struct gauge {
+    atomic_int running, most, began, end;
+    int order[100];
+};
+
+static int take_part(pier_task *self, void *arg, pier_error *err)
+{
+    struct gauge *gauge = arg;
+    int running = atomic_fetch_add(&gauge->running, 1) + 1;
+    atomic_fetch_add(&gauge->began, 1);
+    if (running > gauge->most) {
+        gauge->most = running;
+    }
+    for (int i = 0; i < 3; i++) {
+        if (pier_task_sleep(self, 0, err) < 0) {
+            return err->status;
+        }
+    }
+    atomic_fetch_sub(&gauge->running, 1);
+    return 0;
+}
+
+/* Begins, and ends when it may. */
+static int stay(pier_task *self, void *arg, pier_error *err)
+{
+    struct gauge *gauge = arg;
+    atomic_fetch_add(&gauge->began, 1);
+    while (!atomic_load(&gauge->end)) {
+        if (pier_task_sleep(self, 1, err) < 0) {
+            return err->status;
+        }
+    }
+    return 0;
+}
+
+static pier_group *open_limited(int limit, int queue_max)
+{
+    pier_group *group =
+        pier_group_open(runner, PIER_GROUP_OPTIONS(.limit = limit, .queue_max = queue_max), NULL);
+    assert_non_null(group);
+    return group;
+}
+
+static void test_limit__lets_no_more_run_at_once(void **state)
+{
+    (void)state;
+    const int queues[] = {0, 2, PIER_NONE};
+    for (int i = 0; i < 3; i++) {
+        struct gauge gauge = {0};
+        pier_group *group = open_limited(3, queues[i]);
+        for (int k = 0; k < 200; k++) {
+            assert_int_equal(pier_group_start(group, take_part, &gauge), 0);
+        }
+        assert_int_equal(pier_group_close(group, NULL), 0);
+        assert_int_equal(gauge.began, 200);
+        assert_int_equal(gauge.most, 3);
+    }
+}
+
+static void test_limit__does_not_count_futures_that_were_added(void **state)
+{
+    (void)state;
+    struct gauge gauge = {0};
+    pier_group *group = open_limited(1, 0);
+    pier_group_add(group, pier_task_start(runner, stay, &gauge), NULL);
+    pier_group_start(group, give_arg, (void *)5);
+    assert_int_equal(pier_task_finish(pier_group_next(group, NULL), NULL), 5);
+    atomic_store(&gauge.end, 1);
+    assert_int_equal(pier_group_close(group, NULL), 0);
+}
+
+static void test_start__waits_while_the_queue_is_full(void **state)
+{
+    (void)state;
+    struct gauge gauge = {0};
+    pier_group *group = open_limited(1, 1);
+    pier_group_start(group, stay, &gauge);
+    assert_int_equal(pier_group_start(group, stay, &gauge), 0); /* queued */
+    pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = 20), NULL);
+    assert_int_equal(pier_group_start(group, stay, &gauge), PIER_ETIMEDOUT);
+    pier_scope_close(scope);
+    assert_int_equal(gauge.began, 1);
+    atomic_store(&gauge.end, 1);
+    assert_int_equal(pier_group_close(group, NULL), PIER_ETIMEDOUT); /* reported here too */
+    assert_int_equal(gauge.began, 2);
+}
+
+struct starter {
+    pier_group *group;
+    struct gauge *gauge;
+    int status;
+    atomic_int starting;
+};
+
+static void *start_one(void *arg)
+{
+    struct starter *starter = arg;
+    atomic_store(&starter->starting, 1);
+    starter->status = pier_group_start(starter->group, stay, starter->gauge);
+    return NULL;
+}
+
+static void test_start__goes_on_when_there_is_room(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        struct gauge gauge = {0};
+        struct starter starter = {open_limited(1, PIER_NONE), &gauge, 1, 0};
+        pthread_t thread;
+        pier_group_start(starter.group, stay, &gauge);
+        pthread_create(&thread, NULL, start_one, &starter);
+        assert_true(unit_await(&starter.starting));
+        atomic_store(&gauge.end, 1);
+        pthread_join(thread, NULL);
+        assert_int_equal(starter.status, 0);
+        assert_int_equal(pier_group_close(starter.group, NULL), 0);
+        assert_int_equal(gauge.began, 2);
+    }
+}
+
+static int start_in_own_group(pier_task *self, void *arg, pier_error *err)
+{
+    (void)self;
+    (void)err;
+    struct starter *starter = arg;
+    starter->status = pier_group_start(starter->group, stay, starter->gauge);
+    return 0;
+}
+
+static void test_start__in_a_member_cannot_wait_for_room(void **state)
+{
+    (void)state;
+    struct gauge gauge = {.end = 1};
+    struct starter starter = {open_limited(1, PIER_NONE), &gauge, 1, 0};
+    pier_error err = {0};
+    pier_group_start(starter.group, start_in_own_group, &starter);
+    assert_int_equal(pier_group_close(starter.group, &err), PIER_EDEADLOCK);
+    assert_int_equal(starter.status, PIER_EDEADLOCK);
+    assert_non_null(strstr(err.message, "queue_max"));
+    assert_int_equal(gauge.began, 0);
+}
+
+static void test_members__of_a_limited_group_may_start_others(void **state)
+{
+    (void)state;
+    struct spawner spawner = {.group = open_limited(1, 0)};
+    pier_group_start(spawner.group, spawn, &spawner);
+    assert_int_equal(pier_group_close(spawner.group, NULL), 0);
+    assert_int_equal(spawner.ran, 101);
+}
+
+static int fail_after_a_turn(pier_task *self, void *arg, pier_error *err)
+{
+    pier_task_sleep(self, 0, err);
+    return fail_now(self, arg, err);
+}
+
+static void test_failure__never_starts_what_is_queued(void **state)
+{
+    (void)state;
+    struct gauge gauge = {0};
+    pier_error err = {0};
+    pier_group *group = open_limited(1, 0);
+    pier_group_start(group, fail_after_a_turn, NULL);
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(pier_group_start(group, stay, &gauge), 0);
+    }
+    assert_int_equal(pier_group_close(group, &err), PIER_EUSER);
+    assert_string_equal(err.message, "no luck");
+    assert_int_equal(gauge.began, 0);
+}
+
+static void test_collecting_group__gives_back_what_never_started(void **state)
+{
+    (void)state;
+    struct gauge gauge = {0};
+    pier_group *group = pier_group_open(
+        runner, PIER_GROUP_OPTIONS(.collect = true, .limit = 2, .timeout_ms = 20), NULL);
+    for (int i = 0; i < 50; i++) {
+        pier_group_start(group, stay, &gauge);
+    }
+    int ended = 0;
+    for (pier_future *future; (future = pier_group_next(group, NULL)); ended++) {
+        assert_true(pier_task_finish(future, NULL) < 0);
+    }
+    assert_int_equal(ended, 50);
+    assert_int_equal(gauge.began, 2);
+    assert_int_equal(pier_group_close(group, NULL), PIER_ETIMEDOUT);
+}
+
+static void test_close__that_is_cancelled_ends_the_queue_too(void **state)
+{
+    (void)state;
+    struct gauge gauge = {0};
+    pier_group *group = open_limited(2, 0);
+    for (int i = 0; i < 50; i++) {
+        pier_group_start(group, stay, &gauge);
+    }
+    pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = 20), NULL);
+    assert_int_equal(pier_group_close(group, NULL), PIER_ETIMEDOUT);
+    pier_scope_close(scope);
+    assert_int_equal(gauge.began, 2);
+}
+
+static void test_runner__may_close_while_a_group_has_a_queue(void **state)
+{
+    (void)state;
+    struct gauge gauge = {0};
+    pier_runner *other = pier_runner_open(NULL, NULL);
+    pier_group *group = pier_group_open(other, PIER_GROUP_OPTIONS(.limit = 1), NULL);
+    for (int i = 0; i < 900; i++) {
+        pier_group_start(group, stay, &gauge);
+    }
+    pier_runner_close(other);
+    assert_int_equal(pier_group_close(group, NULL), PIER_ECLOSED);
+    assert_true(gauge.began <= 1);
+}
+
+static void test_limit__must_not_be_negative(void **state)
+{
+    (void)state;
+    pier_error err = {0};
+    assert_null(pier_group_open(runner, PIER_GROUP_OPTIONS(.limit = -1), &err));
+    assert_int_equal(err.status, PIER_EINVAL);
+    assert_null(pier_group_open(runner, PIER_GROUP_OPTIONS(.limit = 1, .queue_max = -2), &err));
+}
+
+/* ---- Time and members --------------------------------------------------------------------- */
+
+static void test_timeout__cancels_while_nobody_waits(void **state)
+{
+    (void)state;
+    atomic_int ended = 0;
+    pier_group *group = open_group(false, 20);
+    pier_group_add(group, pier_task_start(runner, sleep_long, &ended), NULL);
+    assert_int_equal(pier_task_run(runner, give_arg, NULL, NULL), 0); /* it has begun */
+    assert_true(unit_await(&ended));
+    assert_int_equal(pier_group_close(group, NULL), PIER_ETIMEDOUT);
+}
+
+static void wait_until_past(int64_t timeout_ms)
+{
+    pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = timeout_ms), NULL);
+    while (pier_scope_status(scope) == 0) {
+    }
+    pier_scope_close(scope);
+}
+
+static void test_timeout__after_all_have_ended_is_no_failure(void **state)
+{
+    (void)state;
+    pier_group *group = open_group(false, 5);
+    pier_group_start(group, give_arg, (void *)1);
+    pier_future *first = pier_group_next(group, NULL);
+    wait_until_past(20);
+    assert_int_equal(pier_group_close(group, NULL), 0);
+    assert_int_equal(pier_task_finish(first, NULL), 1);
+}
+
+static void test_timeout__cancels_what_is_added_after_it(void **state)
+{
+    (void)state;
+    pier_group *group = open_group(false, 5);
+    wait_until_past(10);
+    pier_future *late = pier_task_start(runner, sleep_long, NULL);
+    assert_int_equal(pier_group_add(group, late, NULL), 0);
+    assert_int_equal(pier_group_close(group, NULL), PIER_ETIMEDOUT);
+}
+
+static void test_group__in_a_scope_whose_time_is_over_begins_nothing(void **state)
+{
+    (void)state;
+    struct gauge gauge = {0};
+    pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = 1), NULL);
+    wait_until_past(5);
+    pier_group *group = open_group(false, 0);
+    pier_group_start(group, stay, &gauge);
+    assert_int_equal(pier_group_close(group, NULL), PIER_ETIMEDOUT);
+    assert_int_equal(gauge.began, 0);
+    pier_scope_close(scope);
+}
+
+static int close_own_group(pier_task *self, void *arg, pier_error *err)
+{
+    (void)self;
+    struct on_loop *on_loop = arg;
+    on_loop->closed = pier_group_close(on_loop->group, err);
+    atomic_store(&on_loop->done, 1);
+    return pier_task_sleep(self, 600000, err);
+}
+
+static void test_close__by_a_member_is_refused_and_cancels(void **state)
+{
+    (void)state;
+    struct on_loop on_loop = {.group = open_group(false, 0)};
+    pier_future *other = pier_task_start(runner, sleep_long, &on_loop.ended);
+    pier_group_add(on_loop.group, other, NULL);
+    assert_int_equal(pier_task_run(runner, give_arg, NULL, NULL), 0); /* it has begun */
+    pier_group_start(on_loop.group, close_own_group, &on_loop);
+    assert_true(unit_await(&on_loop.done));
+    assert_int_equal(on_loop.closed, PIER_EDEADLOCK);
+    assert_true(unit_await(&on_loop.ended));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -394,6 +700,22 @@ int main(void)
         WITH_RUNNER(test_null_group__keeps_the_error_that_explains_it),
         WITH_RUNNER(test_add__of_null_fails_the_group),
         WITH_RUNNER(test_threads__may_add_while_another_takes),
+        WITH_RUNNER(test_limit__lets_no_more_run_at_once),
+        WITH_RUNNER(test_limit__does_not_count_futures_that_were_added),
+        WITH_RUNNER(test_start__waits_while_the_queue_is_full),
+        WITH_RUNNER(test_start__goes_on_when_there_is_room),
+        WITH_RUNNER(test_start__in_a_member_cannot_wait_for_room),
+        WITH_RUNNER(test_members__of_a_limited_group_may_start_others),
+        WITH_RUNNER(test_failure__never_starts_what_is_queued),
+        WITH_RUNNER(test_collecting_group__gives_back_what_never_started),
+        WITH_RUNNER(test_close__that_is_cancelled_ends_the_queue_too),
+        WITH_RUNNER(test_runner__may_close_while_a_group_has_a_queue),
+        WITH_RUNNER(test_limit__must_not_be_negative),
+        WITH_RUNNER(test_timeout__cancels_while_nobody_waits),
+        WITH_RUNNER(test_timeout__after_all_have_ended_is_no_failure),
+        WITH_RUNNER(test_timeout__cancels_what_is_added_after_it),
+        WITH_RUNNER(test_group__in_a_scope_whose_time_is_over_begins_nothing),
+        WITH_RUNNER(test_close__by_a_member_is_refused_and_cancels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -175,6 +175,27 @@ static int call_group(void)
     return status == PIER_ECANCELLED ? PIER_ENOMEM : status;
 }
 
+static int call_limited_group(void)
+{
+    pier_error err = {0};
+    pier_group *group = pier_group_open(
+        runner, PIER_GROUP_OPTIONS(.limit = 1, .queue_max = PIER_NONE, .timeout_ms = 600000), &err);
+    if (!group) {
+        return status_of(PIER_ENOMEM, &err);
+    }
+    for (int i = 0; i < 3; i++) {
+        pier_group_start(group, sleep_briefly, NULL);
+    }
+    int status = pier_group_close(group, &err);
+    return status_of(status, &err);
+}
+
+static void test_limited_group__survives(void **state)
+{
+    (void)state;
+    assert_true(fail_each(call_limited_group) >= 8);
+}
+
 static void test_group__survives(void **state)
 {
     (void)state;
@@ -268,6 +289,7 @@ int main(void)
         WITH_RUNNER(test_lane_open__survives),
         WITH_RUNNER(test_lane_run__survives),
         WITH_RUNNER(test_group__survives),
+        WITH_RUNNER(test_limited_group__survives),
         WITH_RUNNER(test_future_wait__survives),
         WITH_RUNNER(test_then__calls_back_all_the_same),
         WITH_RUNNER(test_nested_task__survives),

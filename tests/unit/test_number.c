@@ -55,6 +55,25 @@ static void test_double__is_written_with_a_point(void **state)
     assert_written(NAN, "NaN");
 }
 
+static void assert_float_written(float number, const char *expected)
+{
+    char text[40];
+    assert_int_equal(pier__float_write(text, sizeof text, number), strlen(expected));
+    assert_string_equal(text, expected);
+}
+
+static void test_float__is_written_with_its_own_digits(void **state)
+{
+    (void)state;
+    assert_float_written(0.1f, "0.1");
+    assert_float_written(16777216.0f, "16777216");
+    assert_float_written(0.3f - 0.1f, "0.20000002");
+    assert_float_written(3.4028235e38f, "3.4028235e+38");
+    assert_float_written(1e-45f, "1.4013e-45");
+    assert_float_written(-INFINITY, "-Infinity");
+    assert_float_written(NAN, "NaN");
+}
+
 static void test_double__is_read_with_a_point(void **state)
 {
     (void)state;
@@ -77,6 +96,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_double__is_written_with_a_point),
+        cmocka_unit_test(test_float__is_written_with_its_own_digits),
         cmocka_unit_test(test_double__is_read_with_a_point),
         cmocka_unit_test(test_locale__of_the_program_is_left_alone),
     };

@@ -242,12 +242,42 @@ static void test_pool__refuses_whoever_holds_all_of_it(void **state)
     pier__pool_leave(&pool, &users[2]->ticket);
     pier__pool_hold(&pool, &things[1].pooled, me, "lease");
     assert_int_equal(take(2), PIER__POOL_SELF);
-    char text[64];
-    pier__pool_describe(&pool, text, sizeof text);
-    assert_string_equal(text, "lease, transaction");
     users[3]->op.holder = &users[3];
     assert_int_equal(take(3), PIER__POOL_WAIT); /* another thread may wait for them */
     give(1);
+}
+
+static void assert_described(const pier__op *asker, const char *expected)
+{
+    char text[100];
+    pier__pool_describe(&pool, asker, text, sizeof text);
+    assert_string_equal(text, expected);
+}
+
+static void test_describe__counts_what_each_kind_of_holder_has(void **state)
+{
+    (void)state;
+    pool.max = COUNT;
+    assert_described(NULL, "nobody any more");
+    for (int i = 0; i < COUNT - 1; i++) {
+        make(i);
+    }
+    assert_described(NULL, "5 calls");
+    const void *me = &users[0];
+    users[5]->op.holder = me;
+    assert_described(&users[5]->op, "5 calls of others");
+    pier__pool_hold(&pool, &things[0].pooled, me, "a transaction");
+    assert_described(&users[5]->op, "a transaction of this thread, 4 calls of others");
+    pier__pool_hold(&pool, &things[1].pooled, me, "a lease");
+    pier__pool_hold(&pool, &things[2].pooled, me, "a transaction");
+    pier__pool_hold(&pool, &things[3].pooled, &things, "a cursor");
+    give(4); /* idle, it is nobody's */
+    assert_described(&users[5]->op,
+                     "2 transactions and a lease of this thread, a cursor of others");
+    users[5]->op.on_loop = true;
+    assert_described(&users[5]->op, "2 transactions and a lease of this task, a cursor of others");
+    users[5]->op.on_loop = false;
+    assert_described(NULL, "a cursor, 2 transactions and a lease");
 }
 
 static void test_describe__is_cut_to_the_buffer(void **state)
@@ -256,9 +286,9 @@ static void test_describe__is_cut_to_the_buffer(void **state)
     make(0);
     make(1);
     char text[6];
-    pier__pool_describe(&pool, text, sizeof text);
-    assert_string_equal(text, "one c");
-    pier__pool_describe(&pool, text, 0);
+    pier__pool_describe(&pool, NULL, text, sizeof text);
+    assert_string_equal(text, "2 cal");
+    pier__pool_describe(&pool, NULL, text, 0);
 }
 
 static void test_close__wakes_those_who_wait_with_nothing(void **state)
@@ -391,6 +421,7 @@ int main(void)
         TEST(test_waiter__that_leaves_is_passed_over),
         TEST(test_waiter__that_was_served_must_give_it_back),
         TEST(test_pool__refuses_whoever_holds_all_of_it),
+        TEST(test_describe__counts_what_each_kind_of_holder_has),
         TEST(test_describe__is_cut_to_the_buffer),
         TEST(test_close__wakes_those_who_wait_with_nothing),
         TEST(test_close__gives_the_idle_things_out),

@@ -117,6 +117,19 @@ static void test_decode__real_gives_the_same_in_both_formats(void **state)
     assert_double(PIER__OID_FLOAT4, false, "0.1", 3, 0.1f);
 }
 
+static void test_decode__real_is_marked_so_that_its_text_is_its_own(void **state)
+{
+    (void)state;
+    assert_true(decode(PIER__OID_FLOAT4, true, "\x3d\xcc\xcc\xcd", 4));
+    assert_int_equal(value.flags, PIER__VALUE_SINGLE);
+    value.flags = 0;
+    assert_true(decode(PIER__OID_FLOAT4, false, "0.1", 3));
+    assert_int_equal(value.flags, PIER__VALUE_SINGLE);
+    value.flags = 0;
+    assert_true(decode(PIER__OID_FLOAT8, false, "0.1", 3));
+    assert_int_equal(value.flags, 0);
+}
+
 static void test_decode__text_and_bytes(void **state)
 {
     (void)state;
@@ -217,7 +230,7 @@ static void test_builder__makes_one_block_of_single_rows(void **state)
 static void test_rows__are_those_of_the_result(void **state)
 {
     (void)state;
-    pier_result *rows = pier__postgres_rows(make_row("42", ""), NULL, 0);
+    pier_result *rows = pier__postgres_rows(make_row("42", ""), NULL, 0, NULL, 0);
     const pier_row *row = pier_result_row(rows, 0);
     assert_int_equal(pier_row_int64(row, 0), 42);
     assert_false(pier_row_is_null(row, 1));
@@ -234,6 +247,7 @@ int main(void)
         TEST(test_decode__numbers_in_binary),
         TEST(test_decode__numbers_in_text),
         TEST(test_decode__real_gives_the_same_in_both_formats),
+        TEST(test_decode__real_is_marked_so_that_its_text_is_its_own),
         TEST(test_decode__text_and_bytes),
         TEST(test_decode__bytes_written_as_text),
         TEST(test_decode__single_characters),

@@ -70,6 +70,43 @@ static void test_url__names_the_server_without_secrets(void **state)
     assert_null(db->hosts[0].address);
 }
 
+static void test_url__has_keys_of_its_own_that_libpq_does_not_see(void **state)
+{
+    (void)state;
+    read_url("postgresql://ada@one/app?pier_statements=unnamed&sslmode=disable&"
+             "pier_statement_cache=7");
+    assert_true(db->unnamed);
+    assert_int_equal(db->cache_max, 7);
+    assert_string_equal(option("sslmode"), "disable");
+    assert_int_equal(db->base.settings.reset, PIER_RESET_NONE);
+}
+
+static void test_url__keeps_a_hundred_statements_by_default(void **state)
+{
+    (void)state;
+    read_url("postgresql://ada@one/app?pier_statements=cached");
+    assert_false(db->unnamed);
+    assert_int_equal(db->cache_max, 100);
+    assert_int_equal(db->base.settings.reset, PIER_RESET_DEFAULT);
+}
+
+static void test_url__refuses_keys_that_it_does_not_know(void **state)
+{
+    (void)state;
+    static const char *const urls[] = {"postgresql://one/app?pier_statements=none",
+                                       "postgresql://one/app?pier_cache=3",
+                                       "postgresql://one/app?pier_statement_cache=",
+                                       "postgresql://one/app?pier_statement_cache",
+                                       "postgresql://one/app?pier_statement_cache=-1",
+                                       "postgresql://one/app?pier_",
+                                       "postgresql://one/app?pier_statement_cache=10001"};
+    for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
+        memset(&err, 0, sizeof err);
+        assert_int_equal(pier__postgres_url_read(db, urls[i], &err), PIER_EINVAL);
+        assert_non_null(strstr(err.message, "pier_statement"));
+    }
+}
+
 static void test_url__takes_several_hosts(void **state)
 {
     (void)state;
@@ -185,6 +222,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_url__names_the_server_without_secrets),
+        TEST(test_url__has_keys_of_its_own_that_libpq_does_not_see),
+        TEST(test_url__keeps_a_hundred_statements_by_default),
+        TEST(test_url__refuses_keys_that_it_does_not_know),
         TEST(test_url__takes_several_hosts),
         TEST(test_url__takes_what_it_leaves_open_from_the_environment),
         TEST(test_url__sets_what_is_good_for_a_pool_unless_told_otherwise),

@@ -367,6 +367,220 @@ static void test_task__that_succeeds_after_the_deadline_leaves_no_error(void **s
     pier_scope_close(scope);
 }
 
+/* ---- Shields ------------------------------------------------------------------------------ */
+
+static pier_scope *open_shield(int64_t timeout_ms)
+{
+    pier_scope *scope =
+        pier_scope_open(runner, PIER_SCOPE_OPTIONS(.shield = true, .timeout_ms = timeout_ms), NULL);
+    assert_non_null(scope);
+    return scope;
+}
+
+static int give_seven(pier_task *self, void *arg, pier_error *err)
+{
+    int status = pier_task_sleep(self, (intptr_t)arg, err);
+    return status < 0 ? status : 7;
+}
+
+static void test_shield__ignores_the_scopes_around_it(void **state)
+{
+    (void)state;
+    pier_scope *outer = open_scope(1);
+    while (pier_scope_status(outer) == 0) {
+    }
+    pier_scope *middle = open_scope(0);
+    pier_scope_cancel(middle);
+    pier_scope *shield = open_shield(0);
+    pier_scope *inner = open_scope(0);
+    assert_int_equal(pier_scope_status(inner), 0);
+    assert_int_equal(pier_task_run(runner, give_seven, (void *)5, NULL), 7);
+    pier_scope_close(inner);
+    pier_scope_close(shield);
+    assert_int_equal(pier_task_run(runner, give_seven, NULL, NULL), PIER_ECANCELLED);
+    pier_scope_close(middle);
+    assert_int_equal(pier_task_run(runner, give_seven, NULL, NULL), PIER_ETIMEDOUT);
+    pier_scope_close(outer);
+}
+
+static void test_shield__obeys_its_own_time_and_cancel(void **state)
+{
+    (void)state;
+    pier_scope *shield = open_shield(20);
+    assert_int_equal(pier_task_run(runner, sleep_long, NULL, NULL), PIER_ETIMEDOUT);
+    pier_scope_close(shield);
+    shield = open_shield(0);
+    pier_scope_cancel(shield);
+    assert_int_equal(pier_task_run(runner, sleep_long, NULL, NULL), PIER_ECANCELLED);
+    pier_scope_close(shield);
+}
+
+static void test_shield__without_a_bound_is_refused(void **state)
+{
+    (void)state;
+    const int64_t endless[] = {PIER_FOREVER, -5, INT64_MAX};
+    for (int i = 0; i < 3; i++) {
+        pier_error err = {0};
+        assert_null(pier_scope_open(
+            runner, PIER_SCOPE_OPTIONS(.shield = true, .timeout_ms = endless[i]), &err));
+        assert_int_equal(err.status, PIER_EINVAL);
+    }
+}
+
+struct clean_up {
+    atomic_int waiting, cleaning, go_on;
+    int first, cleaned, after;
+};
+
+/* Waits until it is ended, then cleans up in a shield, until it may go on. */
+static int clean_up(pier_task *self, void *arg, pier_error *err)
+{
+    struct clean_up *clean_up = arg;
+    atomic_store(&clean_up->waiting, 1);
+    clean_up->first = pier_task_sleep(self, 600000, NULL);
+    pier_scope *shield =
+        pier_scope_open(pier_task_runner(self), PIER_SCOPE_OPTIONS(.shield = true), err);
+    atomic_store(&clean_up->cleaning, 1);
+    clean_up->cleaned = shield ? pier_task_sleep(self, 1, err) : PIER_EINVAL;
+    while (shield && clean_up->cleaned == 0 && !atomic_load(&clean_up->go_on)) {
+        clean_up->cleaned = pier_task_sleep(self, 1, err);
+    }
+    pier_scope_close(shield);
+    clean_up->after = pier_task_sleep(self, 600000, NULL);
+    return 0;
+}
+
+static void test_shield__lets_a_cancelled_task_clean_up(void **state)
+{
+    (void)state;
+    struct clean_up task = {.waiting = 0};
+    pier_future *future = pier_task_start(runner, clean_up, &task);
+    assert_true(unit_await(&task.waiting));
+    pier_future_cancel(future);
+    assert_true(unit_await(&task.cleaning));
+    pier_future_cancel(future); /* again, while it cleans up */
+    atomic_store(&task.go_on, 1);
+    assert_int_equal(pier_task_finish(future, NULL), 0);
+    assert_int_equal(task.first, PIER_ECANCELLED);
+    assert_int_equal(task.cleaned, 0);
+    assert_int_equal(task.after, PIER_ECANCELLED);
+}
+
+static int shield_first(pier_task *self, void *arg, pier_error *err)
+{
+    struct clean_up *task = arg;
+    pier_scope *shield =
+        pier_scope_open(pier_task_runner(self), PIER_SCOPE_OPTIONS(.shield = true), err);
+    atomic_store(&task->cleaning, 1);
+    task->cleaned = pier_task_sleep(self, 60, err);
+    pier_scope_close(shield);
+    task->after = pier_task_sleep(self, 0, NULL);
+    return 0;
+}
+
+static void test_shield__is_not_reached_by_a_cancel_that_comes_while_it_waits(void **state)
+{
+    (void)state;
+    struct clean_up task = {.waiting = 0};
+    pier_future *future = pier_task_start(runner, shield_first, &task);
+    assert_true(unit_await(&task.cleaning));
+    pier_future_cancel(future);
+    assert_int_equal(pier_task_finish(future, NULL), 0);
+    assert_int_equal(task.cleaned, 0);
+    assert_int_equal(task.after, PIER_ECANCELLED);
+}
+
+static void *close_other(void *arg)
+{
+    pier_runner_close(arg);
+    return NULL;
+}
+
+static void test_shield__holds_while_the_runner_closes(void **state)
+{
+    (void)state;
+    struct clean_up task = {.waiting = 0};
+    pier_runner *other = pier_runner_open(NULL, NULL);
+    pier_future *future = pier_task_start(other, clean_up, &task);
+    pthread_t thread;
+    assert_true(unit_await(&task.waiting));
+    pthread_create(&thread, NULL, close_other, other);
+    assert_true(unit_await(&task.cleaning));
+    assert_false(pier_future_done(future));
+    atomic_store(&task.go_on, 1);
+    pthread_join(thread, NULL);
+    assert_int_equal(pier_task_finish(future, NULL), 0);
+    assert_int_equal(task.first, PIER_ECLOSED);
+    assert_int_equal(task.cleaned, 0);
+    assert_int_equal(task.after, PIER_ECLOSED);
+}
+
+static int stay_in_shield(pier_task *self, void *arg, pier_error *err)
+{
+    pier_scope *shield = pier_scope_open(pier_task_runner(self),
+                                         PIER_SCOPE_OPTIONS(.shield = true, .timeout_ms = 50), err);
+    int status = sleep_long(self, arg, err);
+    pier_scope_close(shield);
+    return status;
+}
+
+static void test_shield__cannot_hold_up_close_for_longer_than_its_time(void **state)
+{
+    (void)state;
+    atomic_int started = 0;
+    pier_runner *other = pier_runner_open(NULL, NULL);
+    pier_future *future = pier_task_start(other, stay_in_shield, &started);
+    assert_true(unit_await(&started));
+    int64_t from = support_now_ms();
+    pier_runner_close(other);
+    assert_true(support_now_ms() - from < 8000);
+    assert_int_equal(pier_task_finish(future, NULL), PIER_ETIMEDOUT);
+}
+
+static void test_close__does_not_wait_for_a_shield_of_its_own_thread(void **state)
+{
+    (void)state;
+    pier_runner *other = pier_runner_open(NULL, NULL);
+    pier_scope *shield =
+        pier_scope_open(other, PIER_SCOPE_OPTIONS(.shield = true, .timeout_ms = 600000), NULL);
+    int64_t from = support_now_ms();
+    pier_runner_close(other);
+    assert_true(support_now_ms() - from < 5000);
+    pier_scope_close(shield);
+}
+
+/* ---- Two runners -------------------------------------------------------------------------- */
+
+static void test_cancel__reaches_futures_of_another_runner(void **state)
+{
+    (void)state;
+    pier_runner *other = pier_runner_open(NULL, NULL);
+    for (int i = 0; i < 20; i++) {
+        atomic_int started = 0;
+        pier_scope *scope = open_scope(0);
+        pier_scope *inner = open_scope(0);
+        pier_future *future = pier_task_start(other, sleep_long, &started);
+        pier_scope_close(inner);
+        assert_true(unit_await(&started));
+        pier_scope_cancel(scope);
+        pier_scope_close(scope);
+        assert_int_equal(pier_task_finish(future, NULL), PIER_ECANCELLED);
+    }
+    pier_runner_close(other);
+}
+
+static void test_cancel__of_a_scope_may_come_after_another_runner_was_closed(void **state)
+{
+    (void)state;
+    pier_runner *other = pier_runner_open(NULL, NULL);
+    pier_scope *scope = open_scope(0);
+    pier_future *future = pier_task_start(other, sleep_long, NULL);
+    pier_runner_close(other);
+    assert_int_equal(pier_task_finish(future, NULL), PIER_ECLOSED);
+    pier_scope_cancel(scope);
+    pier_scope_close(scope);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -390,6 +604,16 @@ int main(void)
         WITH_RUNNER(test_task__may_cancel_the_scope_it_was_started_in),
         WITH_RUNNER(test_scope__closed_out_of_order_leaves_the_others_in_force),
         WITH_RUNNER(test_task__that_succeeds_after_the_deadline_leaves_no_error),
+        WITH_RUNNER(test_shield__ignores_the_scopes_around_it),
+        WITH_RUNNER(test_shield__obeys_its_own_time_and_cancel),
+        WITH_RUNNER(test_shield__without_a_bound_is_refused),
+        WITH_RUNNER(test_shield__lets_a_cancelled_task_clean_up),
+        WITH_RUNNER(test_shield__is_not_reached_by_a_cancel_that_comes_while_it_waits),
+        WITH_RUNNER(test_shield__holds_while_the_runner_closes),
+        WITH_RUNNER(test_shield__cannot_hold_up_close_for_longer_than_its_time),
+        WITH_RUNNER(test_close__does_not_wait_for_a_shield_of_its_own_thread),
+        WITH_RUNNER(test_cancel__reaches_futures_of_another_runner),
+        WITH_RUNNER(test_cancel__of_a_scope_may_come_after_another_runner_was_closed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

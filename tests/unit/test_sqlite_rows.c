@@ -59,15 +59,16 @@ static pier_value cell(const pier_result *block, size_t row, int column)
 static void test_block__holds_each_type_as_it_was_stored(void **state)
 {
     (void)state;
-    pier_result *block = read("select null, -9223372036854775807 - 1, 1e300, 'gr\xc3\xbc\xc3\x9f', "
-                              "cast('a' || char(0) || 'b' as text), x'00ff', '', x''");
+    pier_result *block =
+        read("select null, -9223372036854775807 - 1, 2.5e10, 'gr\xc3\xbc\xc3\x9f', "
+             "cast('a' || char(0) || 'b' as text), x'00ff', '', x''");
     assert_int_equal(block->count, 1);
     assert_int_equal(block->columns, 8);
     assert_int_equal(cell(block, 0, 0).type, PIER_NULL);
     assert_int_equal(cell(block, 0, 1).type, PIER_INT64);
     assert_true(cell(block, 0, 1).as.i == INT64_MIN);
     assert_int_equal(cell(block, 0, 2).type, PIER_DOUBLE);
-    assert_true(cell(block, 0, 2).as.d == 1e300);
+    assert_true(cell(block, 0, 2).as.d == 2.5e10);
     assert_string_equal(cell(block, 0, 3).as.p.data, "gr\xc3\xbc\xc3\x9f");
     assert_int_equal(cell(block, 0, 4).as.p.size, 3);
     assert_memory_equal(cell(block, 0, 4).as.p.data, "a\0b\0", 4);

@@ -216,6 +216,7 @@ static void test_status__follows_the_primary_code(void **state)
     assert_int_equal(pier__sqlite_status(SQLITE_NOMEM), PIER_ENOMEM);
     assert_int_equal(pier__sqlite_status(SQLITE_TOOBIG), PIER_ERANGE);
     assert_int_equal(pier__sqlite_status(SQLITE_MISMATCH), PIER_ETYPE);
+    assert_int_equal(pier__sqlite_status(SQLITE_CONSTRAINT_DATATYPE), PIER_ETYPE);
     assert_int_equal(pier__sqlite_status(SQLITE_ERROR), PIER_ESQL);
 }
 

@@ -2,10 +2,14 @@
 #include "tests/unit/unit.h"
 
 #include "sdk/clock.h"
+#include <pier/executor.h>
 #include <pier/future.h>
+#include <pier/group.h>
+#include <pier/hooks.h>
 #include <pier/scope.h>
 #include <pier/task.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -414,6 +418,269 @@ static void test_task__may_run_a_task_on_another_runner(void **state)
     pier_runner_close(other);
 }
 
+static int copy_name(pier_task *self, void *arg, pier_error *err)
+{
+    (void)err;
+    snprintf(arg, 64, "%s", pier_task_name(self));
+    return 0;
+}
+
+static void test_name__is_copied_and_cut(void **state)
+{
+    (void)state;
+    char name[] = "a reader of the file that has a long name", seen[64] = "?";
+    pier_future *future =
+        pier_task_start_with(runner, copy_name, seen, PIER_TASK_OPTIONS(.name = name));
+    memset(name, 'x', sizeof name - 1);
+    assert_int_equal(pier_task_finish(future, NULL), 0);
+    assert_string_equal(seen, "a reader of the file that has a");
+    assert_int_equal(pier_task_run(runner, copy_name, seen, NULL), 0);
+    assert_string_equal(seen, "");
+}
+
+static void test_name__is_in_the_error(void **state)
+{
+    (void)state;
+    pier_error err = {0};
+    pier_future *future = pier_task_start_with(runner, give_arg, (void *)(intptr_t)PIER_EBUSY,
+                                               PIER_TASK_OPTIONS(.name = "reader"));
+    assert_int_equal(pier_task_finish(future, &err), PIER_EBUSY);
+    assert_string_equal(err.message, "the task reader failed with PIER_EBUSY and no message");
+}
+
+static void test_options__without_a_size_are_refused(void **state)
+{
+    (void)state;
+    pier_error err = {0};
+    const pier_task_options options = {.name = "reader"};
+    pier_future *future = pier_task_start_with(runner, give_arg, NULL, &options);
+    assert_int_equal(pier_task_finish(future, &err), PIER_EINVAL);
+    assert_non_null(strstr(err.message, "PIER_TASK_OPTIONS"));
+    assert_int_equal(pier_task_finish(pier_task_start_with(NULL, give_arg, NULL, NULL), NULL),
+                     PIER_EINVAL);
+}
+
+/* Sleeps until the flag is set; gives 1, or why it was ended. */
+static int wait_for_flag(pier_task *self, void *arg, pier_error *err)
+{
+    while (!atomic_load((atomic_int *)arg)) {
+        if (pier_task_sleep(self, 1, err) < 0) {
+            return err->status;
+        }
+    }
+    return 1;
+}
+
+static void test_detached_task__outlives_the_scope_it_was_started_in(void **state)
+{
+    (void)state;
+    atomic_int flags[2] = {0, 0};
+    pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = 20), NULL);
+    pier_future *inside = pier_task_start(runner, wait_for_flag, &flags[0]);
+    pier_future *detached =
+        pier_task_start_with(runner, wait_for_flag, &flags[1], PIER_TASK_OPTIONS(.detached = true));
+    pier_scope_cancel(scope);
+    pier_scope_close(scope);
+    assert_int_equal(pier_task_finish(inside, NULL), PIER_ECANCELLED);
+    assert_false(pier_future_done(detached));
+    atomic_store(&flags[1], 1);
+    assert_int_equal(pier_task_finish(detached, NULL), 1);
+}
+
+static atomic_int unobserved;
+
+static void note_unobserved(const pier_error *err, void *user_data)
+{
+    (void)user_data;
+    atomic_store(&unobserved, err->status);
+}
+
+static void test_detach__reports_a_failure_and_also_a_cancel(void **state)
+{
+    (void)state;
+    pier_unobserved_set(note_unobserved, NULL);
+    pier_future_detach(pier_task_start(runner, fail_with_text, (char *)"luck"));
+    assert_true(unit_await(&unobserved));
+    assert_int_equal(atomic_exchange(&unobserved, 0), PIER_EUSER);
+    pier_future *future = pier_task_start(runner, sleep_long, NULL);
+    pier_future_cancel(future);
+    pier_future_detach(future);
+    assert_true(unit_await(&unobserved));
+    assert_int_equal(atomic_exchange(&unobserved, 0), PIER_ECANCELLED);
+    pier_future_detach(NULL);
+    pier_unobserved_set(NULL, NULL);
+}
+
+static void test_free__reports_a_failure_but_not_a_cancel(void **state)
+{
+    (void)state;
+    pier_unobserved_set(note_unobserved, NULL);
+    pier_future *future = pier_task_start(runner, sleep_long, NULL);
+    pier_future_cancel(future);
+    pier_future_free(future);
+    assert_int_equal(pier_task_run(runner, give_arg, NULL, NULL), 0); /* behind it */
+    pier_future_free(pier_task_start(runner, fail_with_text, (char *)"luck"));
+    assert_true(unit_await(&unobserved));
+    assert_int_equal(atomic_exchange(&unobserved, 0), PIER_EUSER);
+    pier_unobserved_set(NULL, NULL);
+}
+
+static int close_runner_here(pier_task *self, void *arg, pier_error *err)
+{
+    pier_runner_close(pier_task_runner(self));
+    atomic_store((atomic_int *)arg, pier_task_sleep(self, 600000, err));
+    return 0;
+}
+
+static void test_runner__may_be_closed_by_a_task_while_others_run(void **state)
+{
+    (void)state;
+    atomic_int closer = 0;
+    pier_runner *other = pier_runner_open(NULL, NULL);
+    pier_future *sleeper = pier_task_start(other, sleep_long, NULL);
+    pier_future *future = pier_task_start(other, close_runner_here, &closer);
+    assert_true(unit_await(&closer));
+    assert_int_equal(closer, PIER_ECLOSED);
+    /* The runner's memory lives as long as its futures. */
+    support_wait_until((bool (*)(void *))pier_future_done, sleeper, BOUND_MS);
+    assert_int_equal(pier_task_finish(sleeper, NULL), PIER_ECLOSED);
+    pier_future_free(future);
+}
+
+static void test_yield__fails_once_the_runner_closes(void **state)
+{
+    (void)state;
+    pier_runner *other = pier_runner_open(NULL, NULL);
+    pier_future *future = pier_task_start(other, yield_often, (void *)(intptr_t)INT32_MAX);
+    pier_runner_close(other);
+    assert_int_equal(pier_task_finish(future, NULL), PIER_ECLOSED);
+}
+
+static int yield_in_scope(pier_task *self, void *arg, pier_error *err)
+{
+    (void)arg;
+    pier_scope *scope =
+        pier_scope_open(pier_task_runner(self), PIER_SCOPE_OPTIONS(.timeout_ms = 20), err);
+    int status = yield_often(self, (void *)(intptr_t)INT32_MAX, err);
+    pier_scope_close(scope);
+    return status;
+}
+
+static void test_yield__obeys_deadlines(void **state)
+{
+    (void)state;
+    assert_int_equal(pier_task_run(runner, yield_in_scope, NULL, NULL), PIER_ETIMEDOUT);
+}
+
+/* ---- Every blocking function suspends ----------------------------------------------------- */
+
+struct suspending {
+    pier_future *future; /* ends after `turns` of another task */
+    atomic_int turns;
+};
+
+static int end_after_turns(pier_task *self, void *arg, pier_error *err)
+{
+    struct suspending *suspending = arg;
+    for (int i = 0; i < 20; i++) {
+        if (pier_task_sleep(self, 0, err) < 0) {
+            return err->status;
+        }
+        atomic_fetch_add(&suspending->turns, 1);
+    }
+    return 7;
+}
+
+static int call_wait(struct suspending *suspending, pier_runner *here, pier_error *err)
+{
+    (void)here;
+    return pier_future_wait(suspending->future, PIER_FOREVER, err) == 1;
+}
+
+static int call_wait_all(struct suspending *suspending, pier_runner *here, pier_error *err)
+{
+    (void)here;
+    return pier_future_wait_all(&suspending->future, 1, PIER_FOREVER, err) == 1;
+}
+
+static int call_wait_any(struct suspending *suspending, pier_runner *here, pier_error *err)
+{
+    (void)here;
+    size_t index = 9;
+    return pier_future_wait_any(&suspending->future, 1, PIER_FOREVER, &index, err) == 1;
+}
+
+static int call_wait_first(struct suspending *suspending, pier_runner *here, pier_error *err)
+{
+    (void)here;
+    size_t index = 9;
+    return pier_future_wait_first_error(&suspending->future, 1, PIER_FOREVER, &index, err) == 1;
+}
+
+static int call_run(struct suspending *suspending, pier_runner *here, pier_error *err)
+{
+    return pier_task_run(here, end_after_turns, suspending, err) == 7;
+}
+
+static int call_group_next(struct suspending *suspending, pier_runner *here, pier_error *err)
+{
+    pier_group *group = pier_group_open(here, NULL, err);
+    pier_group_start(group, end_after_turns, suspending);
+    int got = pier_task_finish(pier_group_next(group, NULL), err);
+    return pier_group_close(group, err) == 0 && got == 7;
+}
+
+static int call_group_close(struct suspending *suspending, pier_runner *here, pier_error *err)
+{
+    pier_group *group = pier_group_open(here, NULL, err);
+    pier_group_start(group, end_after_turns, suspending);
+    return pier_group_close(group, err) == 0;
+}
+
+static int call_group_start(struct suspending *suspending, pier_runner *here, pier_error *err)
+{
+    pier_group *group =
+        pier_group_open(here, PIER_GROUP_OPTIONS(.limit = 1, .queue_max = PIER_NONE), err);
+    pier_group_start(group, end_after_turns, suspending);
+    int status = pier_group_start(group, end_after_turns, suspending); /* waits for the first */
+    int turns = suspending->turns;
+    return pier_group_close(group, err) == 0 && status == 0 && turns >= 20;
+}
+
+static int run_in_executor(void *arg, pier_error *err)
+{
+    (void)err;
+    return unit_await(&((struct suspending *)arg)->turns);
+}
+
+static int call_to_thread(struct suspending *suspending, pier_runner *here, pier_error *err)
+{
+    return pier_to_thread(here, run_in_executor, suspending, err) == 1;
+}
+
+static int (*const calls[])(struct suspending *, pier_runner *, pier_error *) = {
+    call_wait,       call_wait_all,    call_wait_any,    call_wait_first, call_run,
+    call_group_next, call_group_close, call_group_start, call_to_thread,
+};
+
+static int call_in_task(pier_task *self, void *arg, pier_error *err)
+{
+    struct suspending suspending = {.turns = 0};
+    suspending.future = pier_task_start(pier_task_runner(self), end_after_turns, &suspending);
+    int good = calls[(intptr_t)arg](&suspending, pier_task_runner(self), err);
+    int turns = suspending.turns;
+    int finished = pier_task_finish(suspending.future, err);
+    return good && turns > 0 && finished == 7;
+}
+
+static void test_blocking_calls__suspend_in_a_task(void **state)
+{
+    (void)state;
+    for (intptr_t i = 0; i < (intptr_t)(sizeof calls / sizeof *calls); i++) {
+        assert_int_equal(pier_task_run(runner, call_in_task, (void *)i, NULL), 1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -439,6 +706,16 @@ int main(void)
         WITH_RUNNER(test_null_runner__keeps_the_error_that_explains_it),
         WITH_RUNNER(test_task__may_wait_for_a_future_of_another_runner),
         WITH_RUNNER(test_task__may_run_a_task_on_another_runner),
+        WITH_RUNNER(test_name__is_copied_and_cut),
+        WITH_RUNNER(test_name__is_in_the_error),
+        WITH_RUNNER(test_options__without_a_size_are_refused),
+        WITH_RUNNER(test_detached_task__outlives_the_scope_it_was_started_in),
+        WITH_RUNNER(test_detach__reports_a_failure_and_also_a_cancel),
+        WITH_RUNNER(test_free__reports_a_failure_but_not_a_cancel),
+        WITH_RUNNER(test_runner__may_be_closed_by_a_task_while_others_run),
+        WITH_RUNNER(test_yield__fails_once_the_runner_closes),
+        WITH_RUNNER(test_yield__obeys_deadlines),
+        WITH_RUNNER(test_blocking_calls__suspend_in_a_task),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,7 +5,8 @@
  * transaction; every function here takes any of the three. The blocking functions are in pier/db.h.
  *
  * Arguments are written $1, $2, ... for both databases; SQLite knows them by name as well, written
- * $name, :name or @name and given with PIER_NAMED. A failed statement dooms its transaction, on
+ * $name, :name or @name and given with PIER_NAMED. (Not Postgres, where `a[1:n]` is a slice, `@n`
+ * an operator before a column, and `$n$` a quotation.) A failed statement dooms its transaction, on
  * both, until it is rolled back to a savepoint or out.
  */
 #include <pier/future.h>
@@ -20,12 +21,52 @@ typedef struct pier_cursor pier_cursor;
 typedef struct pier_statement pier_statement;
 typedef struct pier_writer pier_writer;
 
+/* When a connection is reset that goes back to the pool: what SET, set_config, SET ROLE, advisory
+ * locks, LISTEN, temporary tables, cursors and PREPARE have left in its session is undone. It is
+ * sent when the connection is given back, and nobody waits for the answer but who borrows it next.
+ */
+typedef enum pier_reset {
+    PIER_RESET_DEFAULT = 0, /* after each lease, and after statements that may have changed the
+                               session by what they say: anything but plain select, insert, update,
+                               delete and the like, and all calls of functions that are not known to
+                               be harmless. What a trigger, a view or an operator changes does not
+                               show there */
+    PIER_RESET_ALWAYS = 1,  /* after each use: makes small queries several times as slow */
+    PIER_RESET_NONE = 2     /* never: for those who promise, for poolers in transaction mode, and
+                               for servers that do not know the statements */
+} pier_reset;
+
+/*
+ * A function of yours on a connection of a pool. It runs as a task on the loop, so it may call
+ * anything that a task may; queries on `connection`, which it must not close, and which is borrowed
+ * until it returns. A negative return discards the connection.
+ */
+typedef int (*pier_db_hook)(pier_db *connection, void *user_data, pier_error *err);
+
 typedef struct pier_db_options {
     size_t struct_size; /* set by PIER_DB_OPTIONS */
     int pool_max;       /* connections at most; 0: 10. SQLite has one that writes, whatever this
                            says, and the `readers` of its URL: see pier/sqlite.h */
     int64_t acquire_timeout_ms; /* wait for a free connection, then PIER_EPOOL; 0: 30,000 */
     int64_t connect_timeout_ms; /* name lookup to first query; 0: 30,000 */
+    /* Postgres; SQLite keeps the connections that it has made. Pauses between 50 and 600 ms come
+     * between attempts to connect after one has failed, whoever asks. */
+    int pool_min;            /* connections to have, also when nobody asks for them; made, and made
+                                again when they are lost, in the background. 0: none */
+    int uses_max;            /* a connection is replaced after so many; 0: 50,000, PIER_NONE: any */
+    int64_t idle_timeout_ms; /* unused for longer, those above pool_min are closed; 0: 300,000 */
+    int64_t lifetime_ms;     /* older than this, less up to a tenth by chance, it is replaced; 0:
+                                3,600,000 */
+    int reset;               /* a pier_reset; SQLite has no use for it */
+    /* Both. */
+    int waiting_max;      /* more requests than this may not wait for a connection: they fail at
+                             once with PIER_EPOOL. 0: any number may, PIER_NONE: nobody may */
+    pier_db_hook init;    /* runs once on each new connection; NULL: none */
+    pier_db_hook setup;   /* runs each time that one is borrowed, before what it is borrowed for */
+    pier_db_hook cleanup; /* runs each time that one is given back, after its rollback */
+    void *hook_data;      /* shared: handed to all three */
+    /* What only Postgres has: from PIER_POSTGRES_OPTIONS (pier/postgres.h), copied; NULL: none. */
+    const struct pier_postgres_options *postgres;
 } PIER_DESIGNATED pier_db_options;
 
 /* pier_db_open(runner, url, PIER_DB_OPTIONS(.pool_max = 8), &err) */
@@ -51,6 +92,8 @@ typedef struct pier_tx_options {
     size_t struct_size; /* set by PIER_TX_OPTIONS */
     int isolation;      /* a pier_isolation; SQLite is always serializable */
     bool read_only;     /* SQLite: sees one state of the database, from its beginning on */
+    bool deferrable;    /* of one that is serializable and read only: Postgres lets its first
+                           statement wait until it can see a state in which nothing can fail */
     int attempts;       /* of pier_db_transaction, on PIER_ESERIALIZATION and PIER_EBUSY; 0: 1 */
     int lock;           /* a pier_tx_lock; only SQLite has a choice */
 } PIER_DESIGNATED pier_tx_options;
@@ -68,11 +111,18 @@ typedef struct pier_pool_stats {
     int waiting; /* requests that wait for one */
     int unused;
     int64_t made;     /* connections */
-    int64_t lost;     /* connections that broke, or were not fit to be used again */
+    int64_t lost;     /* connections that broke, could not be made, or were not fit to be used
+                         again */
     int64_t acquires; /* requests for a connection */
     int64_t waits;    /* those of them that had to wait */
     int64_t wait_total_us, wait_max_us; /* how long, of those whose wait is over */
-    int64_t reserved[8];                /* 0 */
+    int64_t failed;                     /* attempts to connect that failed */
+    int64_t refused;                    /* requests, because of waiting_max */
+    int64_t resets;                     /* of connections that were given back */
+    int64_t retired;     /* connections closed because of idle_timeout_ms, lifetime_ms, uses_max or
+                            pier_db_expire */
+    int64_t idle_ended;  /* those of them that had been idle */
+    int64_t reserved[3]; /* 0 */
 } pier_pool_stats;
 
 /* The body of pier_db_transaction. A negative return rolls back. It may be called again after a
@@ -82,7 +132,11 @@ typedef int (*pier_tx_fn)(pier_db *tx, void *arg, pier_error *err);
 /**
  * Opens a pool of connections to a database and makes sure of the first one.
  *
- * URLs: `sqlite:path`, `sqlite::memory:`, `postgresql://user@host:port/name?key=value`.
+ * URLs: `sqlite:path`, `sqlite::memory:`, `postgresql://user@host:port/name?key=value`. Beside the
+ * keys of libpq there are `pier_statement_cache=100`, how many statements each connection keeps
+ * prepared (0: none), and `pier_statements=unnamed` for a PgBouncer in transaction mode: nothing is
+ * prepared by name, and the session, which is another one's too, is not reset. (From 1.21 on it can
+ * keep prepared statements itself, with max_prepared_statements; then PIER_RESET_NONE is enough.)
  *
  * @param runner   borrowed until the database is closed
  * @param url      copied: its password appears in no message
@@ -138,7 +192,9 @@ PIER_API pier_future *pier_db_commit_async(pier_db *tx);
 
 /**
  * Ends a pool, a lease or a transaction and frees it. A transaction that was not committed is
- * rolled back. The ambient scope does not cut this short; it has a bound of its own.
+ * rolled back. The end of a pool waits for nobody: what is in use goes on, and is closed when it is
+ * given back; pier_db_drain waits. The ambient scope does not cut this short; it has a bound of its
+ * own.
  *
  * @param db  taken: NULL is harmless
  * @return owned: the future of nothing
@@ -186,8 +242,8 @@ PIER_API pier_future *pier_db_insert_async(pier_db *db, const char *sql, const p
 
 /**
  * Runs a statement once for each row of arguments: all of them or none, in a transaction of its own
- * unless it runs in one, which it then dooms by failing. What goes wrong names the row, from 1.
- * SQLite only: Postgres refuses it.
+ * unless it runs in one, which it then dooms by failing. What goes wrong names the row, from 1. On
+ * Postgres all rows are sent in one go, and take one round trip.
  *
  * @param db         borrowed until the future has settled
  * @param sql        copied: one statement
@@ -209,7 +265,8 @@ PIER_API pier_future *pier_db_execute_many_async(pier_db *db, const char *sql,
  * @param sql  copied: statements with semicolons between them
  * @return owned: the future of 0
  *
- * Errors: PIER_ESQL; the statements before the one that failed have run.
+ * Errors: PIER_ESQL. On SQLite the statements before the one that failed have run. On Postgres they
+ * are all one transaction, unless there are `begin` and `commit` among them.
  * Threads: any. Mirrors: aiosqlite `executescript`.
  */
 PIER_SYNC(int)
@@ -257,8 +314,36 @@ PIER_API int pier_db_fetch_into(pier_db *db, const char *sql, const pier_args *a
 PIER_API void pier_db_stats(pier_db *db, pier_pool_stats *stats);
 
 /**
- * Runs a function in a transaction: commits when it returns 0 or more, else rolls back. Where it is
- * tried again, a short wait comes in between, of 64 ms at most.
+ * Has all connections of a pool replaced: those that nobody uses are closed now, the others when
+ * they are given back. For a server that has got another role, or a password that has changed.
+ * SQLite keeps its connections.
+ *
+ * @param db  borrowed until the call returns: a pool, or any scope in it; NULL is harmless
+ *
+ * Threads: any, also on the loop thread. Mirrors: asyncpg `Pool.expire_connections`.
+ */
+PIER_API void pier_db_expire(pier_db *db);
+
+/**
+ * Closes a pool for new requests, which fail with PIER_ECLOSED, and waits until the last connection
+ * has been given back and closed. Leases and transactions that there are go on to their ends. Then,
+ * or after a failure, pier_db_close frees it. (pier_db_close alone does not wait for them.)
+ *
+ * @param db          borrowed until the future has settled: a pool
+ * @param timeout_ms  how long to wait at most; 0: 30,000, PIER_FOREVER: as the scope says
+ * @return owned: the future of 0
+ *
+ * Errors: PIER_ETIMEDOUT, which says what is in use; PIER_EINVAL (not a pool).
+ * Threads: any. Mirrors: asyncpg `Pool.close`.
+ */
+PIER_SYNC(int, checked)
+PIER_API pier_future *pier_db_drain_async(pier_db *db, int64_t timeout_ms);
+
+/**
+ * Runs a function in a transaction: commits when it returns 0 or more, else rolls back. It is tried
+ * again after a serialization failure and after a deadlock, in the function or in the commit, and a
+ * short wait comes in between, of 64 ms at most. A commit whose answer was lost is not: it fails
+ * with PIER_EIO, which says that nobody knows whether it took effect.
  *
  * @param db       borrowed until the call returns
  * @param options  borrowed until the call returns: `attempts` says how often it is tried
@@ -331,7 +416,6 @@ PIER_API pier_future *pier_cursor_close_async(pier_cursor *cursor);
 
 /**
  * Prepares a statement: checks its SQL now, and gives a handle that knows what it takes and gives.
- * SQLite only: Postgres refuses it.
  *
  * The handle keeps the SQL, not a connection: each use prepares it where the connection that runs
  * it has not done so. It costs and does what the functions of the same name that take SQL do.
@@ -341,7 +425,7 @@ PIER_API pier_future *pier_cursor_close_async(pier_cursor *cursor);
  * @param sql  copied: one statement
  * @return owned: the future of a `pier_statement *`, freed by pier_statement_close
  *
- * Errors: PIER_ESQL, PIER_EINVAL (its parameters; Postgres).
+ * Errors: PIER_ESQL, PIER_EINVAL (its parameters).
  * Threads: any. Mirrors: asyncpg `Connection.prepare`.
  */
 PIER_SYNC(pier_statement *)
@@ -414,6 +498,7 @@ PIER_API const char *pier_statement_sql(const pier_statement *statement);
 
 /**
  * Says whether a statement leaves the database as it is, as far as that is known before it runs.
+ * Postgres does not tell, so there it is false.
  *
  * @param statement  borrowed until the call returns
  *
@@ -443,6 +528,19 @@ PIER_API int pier_statement_parameters(const pier_statement *statement);
 PIER_API const char *pier_statement_parameter_name(const pier_statement *statement, int parameter);
 
 /**
+ * Gives the type of an argument that a statement takes, as Postgres writes it: "integer",
+ * "timestamp with time zone". SQLite has none.
+ *
+ * @param statement  borrowed until the type is no longer used
+ * @param parameter  from 0
+ * @return borrowed until the statement is closed; NULL on SQLite, and where there is no such
+ *         argument
+ *
+ * Threads: any. Mirrors: asyncpg `PreparedStatement.get_parameters`.
+ */
+PIER_API const char *pier_statement_parameter_type(const pier_statement *statement, int parameter);
+
+/**
  * Counts the columns of a statement's rows, as they were when it was prepared.
  *
  * @param statement  borrowed until the call returns: NULL has none
@@ -464,12 +562,12 @@ PIER_API const char *pier_statement_column_name(const pier_statement *statement,
 
 /**
  * Gives the type that a column was declared with; SQLite writes those that it knows in capitals:
- * "INTEGER", "varchar(20)".
+ * "INTEGER", "varchar(20)". On Postgres expressions have one too: "character varying(20)".
  *
  * @param statement  borrowed until the type is no longer used
  * @param column     from 0
- * @return borrowed until the statement is closed; NULL for an expression, for a column without a
- *         type, and where there is no such column
+ * @return borrowed until the statement is closed; NULL for an expression or a column without a
+ *         type on SQLite, and where there is no such column
  *
  * Threads: any. Mirrors: `sqlite3_column_decltype`.
  */
@@ -486,8 +584,7 @@ PIER_API void pier_statement_close(pier_statement *statement);
 
 /**
  * Prepares to run a statement for many rows. Nothing is sent before a block of them is full: 512
- * rows, or 256 KiB. What fails later is reported by pier_writer_close. SQLite only: Postgres
- * refuses it.
+ * rows, or 256 KiB. What fails later is reported by pier_writer_close.
  *
  * All rows are written or none: the first block begins a transaction, on a connection that is held
  * until the writer is closed, and closing commits it. Inside a transaction it is a savepoint: a
@@ -543,5 +640,9 @@ PIER_API pier_future *pier_writer_close_async(pier_writer *writer);
 
 #ifdef __cplusplus
 }
+#endif
+
+#if defined(PIER_AUTO)
+PIER__AUTO_DEFINE(pier_statement, pier_statement_close)
 #endif
 #endif

@@ -88,4 +88,8 @@ PIER_API void pier_executor_close(pier_executor *executor);
 #ifdef __cplusplus
 }
 #endif
+
+#if defined(PIER_AUTO)
+PIER__AUTO_DEFINE(pier_executor, pier_executor_close)
+#endif
 #endif

@@ -279,6 +279,7 @@ PIER_API pier_future *pier_stream_close_async(pier_stream *stream);
 #endif
 
 #if defined(PIER_AUTO)
+PIER__AUTO_DEFINE(pier_chunk, pier_chunk_free)
 PIER__AUTO_DEFINE(pier_response, pier_response_free)
 #endif
 #endif

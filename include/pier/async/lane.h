@@ -57,4 +57,8 @@ PIER_API void pier_lane_close(pier_lane *lane);
 #ifdef __cplusplus
 }
 #endif
+
+#if defined(PIER_AUTO)
+PIER__AUTO_DEFINE(pier_lane, pier_lane_close)
+#endif
 #endif

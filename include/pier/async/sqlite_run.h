@@ -95,4 +95,8 @@ PIER_API pier_future *pier_sqlite_explain_async(pier_db *db, const char *sql);
 #ifdef __cplusplus
 }
 #endif
+
+#if defined(PIER_AUTO)
+PIER__AUTO_DEFINE(pier_sqlite_column_info, pier_sqlite_column_info_free)
+#endif
 #endif

@@ -3,8 +3,10 @@
  * What the generated bodies call, written by hand.
  *
  * pier__x_op: the cold form of x, with its arguments. Never NULL: it fails when it is run.
+ * pier__x_fast: true where x could be done at once, on the calling thread, with its result; false
+ *     when nothing has been done.
  * pier__x_take: true with the next item, or with NULL at the end and after a failure; false when
- *     a block must be fetched first.
+ *     a block must be fetched first; the runner's close then waits until it has answered true.
  * pier__x_put: takes the block that was fetched, or NULL when that failed.
  * pier__x_error: where the handle keeps its failure until it is closed; NULL for a NULL handle.
  */
@@ -20,6 +22,8 @@ pier_future *pier__port_load_op(const pier_port *port, pier_ship *ship, const vo
                                 size_t size, int64_t weight, pier_flag flag);
 pier_future *pier__port_visit_op(pier_port *port, pier_port_fn fn, void *arg, int limit,
                                  bool force);
+bool pier__port_visit_fast(pier_port *port, pier_port_fn fn, void *arg, int limit, bool force,
+                           int *result);
 pier_future *pier__ship_pallet_op(pier_ship *ship);
 bool pier__ship_next_take(pier_ship *ship, const pier_crate **item);
 void pier__ship_pallet_put(pier_ship *ship, pier_crate *block);

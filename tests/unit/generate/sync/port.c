@@ -76,6 +76,10 @@ pier_future *pier_port_visit_async(pier_port *port, pier_port_fn fn, void *arg, 
 int pier_port_visit(pier_port *port, pier_port_fn fn, void *arg, int limit, bool force,
                     pier_error *err)
 {
+    int result;
+    if (pier__port_visit_fast(port, fn, arg, limit, force, &result)) {
+        return result;
+    }
     pier_future *operation = pier__port_visit_op(port, fn, arg, limit, force);
     return pier_port_visit_finish(pier__op_run(operation, err), err);
 }

@@ -79,7 +79,7 @@ PIER_API pier_future *pier_port_load_async(const pier_port *port, pier_ship *shi
  * @param force  wake their crews
  * @return owned: the future of how many were visited
  */
-PIER_SYNC(int, checked)
+PIER_SYNC(int, checked, fast)
 PIER_API pier_future *pier_port_visit_async(pier_port *port, pier_port_fn fn, void *arg, int limit,
                                             bool force);
 

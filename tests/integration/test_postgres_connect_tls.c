@@ -1,0 +1,238 @@
+/* TLS with certificates of an authority that is made for the test: who is believed, who is not, and
+ * that nothing is sent unencrypted where encryption was asked for. */
+#include "tests/integration/postgres_fixture.h"
+
+static char authority[300]; /* its certificate */
+static bool has_openssl;
+
+/* One command below the server's directory. */
+PIER_PRINTF(1, 2) static bool run(const char *format, ...)
+{
+    char command[1200], arguments[900];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(arguments, sizeof arguments, format, args);
+    va_end(args);
+    snprintf(command, sizeof command, "cd '%s' && %s >openssl.log 2>&1", server.directory,
+             arguments);
+    return system(command) == 0;
+}
+
+/* A certificate for the names, signed by the authority, in name.crt and name.key. */
+static bool make_certificate(const char *name, const char *names, const char *days)
+{
+    char extensions[200], file[64];
+    snprintf(extensions, sizeof extensions, "subjectAltName=%s\n", names);
+    snprintf(file, sizeof file, "%s.ext", name);
+    return support_file_write(server.directory, file, extensions, strlen(extensions)) == 0 &&
+           run("openssl req -new -nodes -newkey rsa:2048 -subj /CN=pier-%s -out %s.csr -keyout "
+               "%s.key",
+               name, name, name) &&
+           run("openssl x509 -req -in %s.csr -CA ca.crt -CAkey ca.key -CAcreateserial -extfile "
+               "%s.ext -out %s.crt -days %s",
+               name, name, name, days);
+}
+
+static bool is_talking(void *expected)
+{
+    PGconn *pg = PQconnectdb(server.url_tcp);
+    bool talks = PQstatus(pg) == CONNECTION_OK && PQsslInUse(pg) == *(bool *)expected;
+    PQfinish(pg);
+    return talks;
+}
+
+/* From now on the server shows this one. */
+static void show_certificate(const char *name)
+{
+    char command[900], text[64];
+    bool on = true;
+    snprintf(command, sizeof command,
+             "cd '%s' && install -m 600 -o '%s' %s.crt data/server.crt && install -m 600 -o '%s' "
+             "%s.key data/server.key",
+             server.directory, server.user, name, server.user, name);
+    assert_int_equal(system(command), 0);
+    look(text, sizeof text, "alter system set ssl = on");
+    look(text, sizeof text, "select pg_reload_conf()");
+    assert_true(support_wait_until(is_talking, &on, BOUND_MS));
+}
+
+static int start_with_authority(void **state)
+{
+    if (start_own_server(state)) {
+        return -1;
+    }
+    snprintf(authority, sizeof authority, "%s/ca.crt", server.directory);
+    has_openssl =
+        run("openssl req -new -x509 -days 2 -nodes -newkey rsa:2048 -subj /CN=pier-authority -out "
+            "ca.crt -keyout ca.key") &&
+        make_certificate("right", "DNS:localhost,IP:127.0.0.1", "2") &&
+        make_certificate("other", "DNS:db.example.com", "2");
+    if (!has_openssl) {
+        print_message("openssl(1) is missing: TLS is not tested\n");
+    }
+    return 0;
+}
+
+static void needs_openssl(void)
+{
+    if (!has_openssl) {
+        skip();
+    }
+}
+
+struct attempt {
+    char url[500];
+    bool encrypted;
+    pier_error err;
+};
+
+static int try_url(pier_task *self, void *arg, pier_error *err)
+{
+    (void)self;
+    (void)err;
+    struct attempt *attempt = arg;
+    pier_db *pool = pier_db_open(runner, attempt->url, NULL, &attempt->err);
+    int got = pier_db_fetch_into(pool, "select ssl from pg_stat_ssl where pid = pg_backend_pid()",
+                                 NULL, PIER_INTO(&attempt->encrypted), &attempt->err);
+    (void)got;
+    pier_db_close(pool);
+    return 0;
+}
+
+/* On a thread and in a task. */
+static struct attempt connect_with(const char *host, const char *mode, const char *root)
+{
+    struct attempt here = {.encrypted = false}, in_task;
+    snprintf(here.url, sizeof here.url,
+             "postgresql://postgres:s3cret@%s:%d/postgres?sslmode=%s%s%s", host, server.port, mode,
+             root ? "&sslrootcert=" : "", root ? root : "");
+    in_task = here;
+    try_url(NULL, &here, NULL);
+    assert_int_equal(pier_task_run(runner, try_url, &in_task, NULL), 0);
+    assert_int_equal(here.err.status, in_task.err.status);
+    assert_string_equal(here.err.message, in_task.err.message);
+    assert_int_equal(here.encrypted, in_task.encrypted);
+    assert_null(strstr(here.err.message, "s3cret"));
+    return here;
+}
+
+static void expect_encrypted(struct attempt attempt)
+{
+    assert_string_equal(attempt.err.message, "");
+    assert_true(attempt.encrypted);
+}
+
+static void expect_refused(struct attempt attempt, const char *why)
+{
+    assert_int_equal(attempt.err.status, PIER_ECONNECT);
+    if (!strstr(attempt.err.message, why)) {
+        fail_msg("%s: %s", why, attempt.err.message);
+    }
+}
+
+static void test_tls__require_never_goes_without(void **state)
+{
+    (void)state;
+    expect_refused(connect_with("127.0.0.1", "require", NULL), "server does not support SSL");
+}
+
+static void test_tls__prefer_goes_without(void **state)
+{
+    (void)state;
+    struct attempt attempt = connect_with("127.0.0.1", "prefer", NULL);
+    assert_string_equal(attempt.err.message, "");
+    assert_false(attempt.encrypted);
+}
+
+static void test_tls__verify_full_believes_a_name_and_an_address(void **state)
+{
+    (void)state;
+    needs_openssl();
+    show_certificate("right");
+    expect_encrypted(connect_with("localhost", "verify-full", authority));
+    expect_encrypted(connect_with("127.0.0.1", "verify-full", authority));
+    expect_encrypted(connect_with("127.0.0.1", "prefer", NULL));
+}
+
+static void test_tls__verify_full_refuses_another_host(void **state)
+{
+    (void)state;
+    needs_openssl();
+    show_certificate("other");
+    expect_refused(connect_with("localhost", "verify-full", authority), "does not match host name");
+    expect_refused(connect_with("127.0.0.1", "verify-full", authority), "does not match host name");
+    expect_encrypted(connect_with("localhost", "verify-ca", authority));
+}
+
+static void test_tls__an_unknown_authority(void **state)
+{
+    (void)state;
+    needs_openssl();
+    char root[320];
+    show_certificate("right");
+    snprintf(root, sizeof root, "%s/other.crt", server.directory);
+    expect_refused(connect_with("localhost", "verify-ca", root), "certificate verify failed");
+    expect_refused(connect_with("localhost", "verify-full", "/nowhere/root.crt"),
+                   "/nowhere/root.crt");
+    expect_encrypted(connect_with("localhost", "require", NULL));
+}
+
+static void test_tls__an_expired_certificate(void **state)
+{
+    (void)state;
+    needs_openssl();
+    if (!make_certificate("expired", "DNS:localhost", "-1")) {
+        print_message("this openssl(1) makes no expired certificate\n");
+        skip();
+    }
+    show_certificate("expired");
+    expect_refused(connect_with("localhost", "verify-full", authority),
+                   "certificate verify failed");
+}
+
+/* The password is bound to the encrypted connection where that is asked for; trust has none. */
+static void test_tls__channel_binding_is_passed_on(void **state)
+{
+    (void)state;
+    expect_refused(connect_with("127.0.0.1", "prefer&channel_binding=require", NULL),
+                   "channel binding required");
+}
+
+static int require_tls(void)
+{
+    char path[320], text[64];
+    snprintf(path, sizeof path, "%s/data/pg_hba.conf", server.directory);
+    FILE *file = fopen(path, "we");
+    if (!file) {
+        return -1;
+    }
+    fprintf(file, "hostssl all all 127.0.0.1/32 trust\nlocal all all trust\n");
+    fclose(file);
+    look(text, sizeof text, "select pg_reload_conf()");
+    return await_int("select count(*) from pg_hba_file_rules where type = 'hostssl'", 1) ? 0 : -1;
+}
+
+static void test_tls__the_server_requires_it(void **state)
+{
+    (void)state;
+    needs_openssl();
+    show_certificate("right");
+    assert_int_equal(require_tls(), 0);
+    expect_refused(connect_with("127.0.0.1", "disable", NULL), "no encryption");
+    expect_encrypted(connect_with("127.0.0.1", "prefer", NULL));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_tls__require_never_goes_without), /* before the server has a certificate */
+        TEST(test_tls__prefer_goes_without),
+        TEST(test_tls__verify_full_believes_a_name_and_an_address),
+        TEST(test_tls__verify_full_refuses_another_host),
+        TEST(test_tls__an_unknown_authority),
+        TEST(test_tls__an_expired_certificate),
+        TEST(test_tls__channel_binding_is_passed_on),
+        TEST(test_tls__the_server_requires_it), /* last: it changes who is let in */
+    };
+    return cmocka_run_group_tests(tests, start_with_authority, stop_server);
+}
