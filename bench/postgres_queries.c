@@ -415,19 +415,6 @@ static void run_tasks(void *context, int64_t i)
 
 /* ---- Setting up ----------------------------------------------------------------------------- */
 
-/* The first line that local-postgres prints is the URL of its unix socket. */
-static const char *start_cluster(void)
-{
-    char command[1024];
-    const char *top = bench_source_dir();
-    snprintf(command, sizeof command,
-             "d=$(mktemp -d \"${TMPDIR:-/tmp}/pier-bench-XXXXXX\") && chmod 755 \"$d\" &&"
-             " '%s/scripts/local-postgres' start \"$d/pg\" && exec >/dev/null; cat >/dev/null;"
-             " '%s/scripts/local-postgres' stop \"$d/pg\"; rm -rf \"$d\"",
-             top, top);
-    return bench_server(command);
-}
-
 static void choose(const struct bench_options *options)
 {
     const char *name = options->work ? options->work : "point";
@@ -454,7 +441,7 @@ int main(int argc, char **argv)
     choose(&options);
     options.latency = false;
     options.ops = options.ops ? options.ops : query->ops;
-    url = options.url ? options.url : start_cluster();
+    url = options.url ? options.url : bench_postgres();
     if (!options.list) {
         set_up();
         runner = pier_runner_open(NULL, &err);

@@ -141,24 +141,11 @@ static PGconn *open_raw(const char *url)
     return connection;
 }
 
-/* The first line that local-postgres prints is the URL of its unix socket. */
-static const char *start_cluster(void)
-{
-    char command[1024];
-    const char *top = bench_source_dir();
-    snprintf(command, sizeof command,
-             "d=$(mktemp -d \"${TMPDIR:-/tmp}/pier-bench-XXXXXX\") && chmod 755 \"$d\" &&"
-             " '%s/scripts/local-postgres' start \"$d/pg\" && exec >/dev/null; cat >/dev/null;"
-             " '%s/scripts/local-postgres' stop \"$d/pg\"; rm -rf \"$d\"",
-             top, top);
-    return bench_server(command);
-}
-
 int main(int argc, char **argv)
 {
     struct bench_options options = bench_parse(argc, argv, 1);
     pier_error err = {0};
-    const char *url = options.url ? options.url : start_cluster();
+    const char *url = options.url ? options.url : bench_postgres();
     PGconn *raw = open_raw(url);
     pier_runner *runner = pier_runner_open(NULL, &err);
     pier_db *db = pier_db_open(runner, url, NULL, &err);

@@ -448,3 +448,16 @@ const char *bench_source_dir(void)
     }
     return directory;
 }
+
+/* The first line that local-postgres prints is the URL of its unix socket. */
+const char *bench_postgres(void)
+{
+    char command[1024];
+    const char *top = bench_source_dir();
+    snprintf(command, sizeof command,
+             "d=$(mktemp -d \"${TMPDIR:-/tmp}/pier-bench-XXXXXX\") && chmod 755 \"$d\" &&"
+             " '%s/scripts/local-postgres' start \"$d/pg\" && exec >/dev/null; cat >/dev/null;"
+             " '%s/scripts/local-postgres' stop \"$d/pg\"; rm -rf \"$d\"",
+             top, top);
+    return bench_server(command);
+}

@@ -52,6 +52,9 @@ void bench_run(const char *group, const struct bench_options *options, const str
  * before threads are started. Returns the URL, which lives as long as the process. */
 const char *bench_server(const char *command);
 
+/* The URL of a private Postgres cluster, started in the same way. */
+const char *bench_postgres(void);
+
 /* The top of the source tree, for scripts/local-postgres. */
 const char *bench_source_dir(void);
 

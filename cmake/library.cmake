@@ -47,6 +47,10 @@ check_c_compiler_flag(-fno-semantic-interposition PIER_HAS_NO_INTERPOSITION)
 if(PIER_HAS_NO_INTERPOSITION)
     target_compile_options(pier_objects PRIVATE $<$<COMPILE_LANGUAGE:C>:-fno-semantic-interposition>)
 endif()
+if(PIER_LTO)
+    # Fat objects: the static library links without it, too, and with every other compiler.
+    target_compile_options(pier_objects PRIVATE $<$<COMPILE_LANG_AND_ID:C,GNU>:-flto=auto;-ffat-lto-objects>)
+endif()
 target_compile_definitions(pier_objects PRIVATE ${pier_definitions})
 target_include_directories(pier_objects PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR})
 target_link_libraries(pier_objects PRIVATE ${PIER_LIBRARIES})
@@ -56,6 +60,10 @@ add_library(pier_shared SHARED $<TARGET_OBJECTS:pier_objects>)
 set_target_properties(pier_shared PROPERTIES OUTPUT_NAME pier VERSION ${PROJECT_VERSION} SOVERSION 0
                       LINKER_LANGUAGE C LINK_DEPENDS ${pier_map})
 target_link_options(pier_shared PRIVATE LINKER:--version-script=${pier_map})
+if(PIER_LTO)
+    # gcc 12 takes the room of a name in a task for empty once it has seen all of its callers.
+    target_link_options(pier_shared PRIVATE $<$<C_COMPILER_ID:GNU>:-flto=auto;-O2;-Wno-stringop-overflow>)
+endif()
 if(NOT PIER_SANITIZE)
     # Sanitizer runtimes live in the executable, so only a plain build can insist on having every symbol.
     target_link_options(pier_shared PRIVATE LINKER:-z,defs)

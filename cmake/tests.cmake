@@ -27,6 +27,16 @@ target_include_directories(pier_test_support PUBLIC ${PROJECT_SOURCE_DIR})
 target_link_libraries(pier_test_support PUBLIC Threads::Threads)
 add_dependencies(pier_test_support pier_test_guard)
 
+# A database of their own for tests that are no C programs.
+if(PIER_WITH_POSTGRES)
+    add_executable(pier_test_database ${PROJECT_SOURCE_DIR}/tests/support/database/main.c)
+    pier_compile_options(pier_test_database)
+    target_compile_definitions(pier_test_database PRIVATE _GNU_SOURCE)
+    set_target_properties(pier_test_database PROPERTIES OUTPUT_NAME database
+                          RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests/support)
+    target_link_libraries(pier_test_database PRIVATE pier_testing_internals pier_internals)
+endif()
+
 set(pier_test_environment
     CMOCKA_TEST_ABORT=1
     PIER_SOURCE_DIR=${PROJECT_SOURCE_DIR}

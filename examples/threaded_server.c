@@ -1,6 +1,6 @@
 /*
  * A server in the old style, a blocking thread for each connection, on a database pool that all
- * threads share. Each request has 200 ms: then its query is cancelled on the server, its connection
+ * threads share. Each request has 2 s: then its query is cancelled on the server, its connection
  * cleaned up behind it, and the client told to come back.
  *
  *   threaded_server [DATABASE-URL [PORT [REQUESTS]]]
@@ -18,7 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { THREADS = 16, REQUEST_MS = 200 };
+enum { THREADS = 16, REQUEST_MS = 2000 };
 
 struct app {
     pier_runner *runner;

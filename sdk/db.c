@@ -278,9 +278,8 @@ static void drop_block(pier__op *op)
 #define REQUEST_CLASS(function, type, dropper)                                                     \
     {                                                                                              \
         .name = function, .result = type, .size = sizeof(pier__db_op), .reuses = true,             \
-        .step = pier__db_op_step,                                                                  \
-        .waits_for = pier__db_op_waits_for, .own = pier__db_op_own, .drop = dropper,               \
-        .fini = pier__db_op_fini, .unstarted = pier__db_op_unstarted,                              \
+        .step = pier__db_op_step, .waits_for = pier__db_op_waits_for, .own = pier__db_op_own,      \
+        .drop = dropper, .fini = pier__db_op_fini, .unstarted = pier__db_op_unstarted,             \
         .subject = pier__db_op_subject                                                             \
     }
 

@@ -117,6 +117,9 @@ struct pier__db_driver {
     void (*conn_fini)(pier__conn *conn);
     bool close_blocks;
 
+    /* How the server calls the session; NULL: there is no such number. */
+    int (*conn_id)(const pier__conn *conn);
+
     /* The lane on which the loop has this connection's blocking work done; NULL: it has none. */
     struct pier_lane *(*conn_lane)(pier__conn *conn);
 
@@ -211,6 +214,11 @@ struct pier__db_op {
         void *pointer[4];
     } scratch;
 
+    struct {
+        int64_t began, ran; /* moments; 0: not yet, or nobody wants to know */
+        int connection;
+    } log; /* sdk/query_log.c */
+
     /* sdk/db_op.c */
     int phase;
     pier__pool *pool;        /* that it has asked for a connection */
@@ -236,8 +244,11 @@ struct pier__db_op {
     pier_args *own_args;
     pier_args *own_rows;
     struct pier__rows *sending; /* the block of a writer's that it writes now */
-    char sql_buffer[64];        /* of a request made here */
-    _Alignas(max_align_t) char room[PIER__BLOCK_ROOM]; /* the driver's, for a small block */
+    union {                     /* no request needs both, and a large struct costs malloc more */
+        char sql_buffer[64];    /* of a request made here */
+        /* The driver's, for the small block of a FETCH that `reads_here`. */
+        _Alignas(max_align_t) char room[PIER__BLOCK_ROOM];
+    };
     pier__post rehome;
 };
 

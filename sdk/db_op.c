@@ -10,6 +10,7 @@
 #include "sdk/context.h"
 #include "sdk/deadlock.h"
 #include "sdk/loop.h"
+#include "sdk/query_log.h"
 #include "sdk/runner.h"
 #include "sdk/writer.h"
 #include <string.h>
@@ -348,6 +349,9 @@ static void run(pier__db_op *op)
         pier__db_op_failed(op, &err);
         return;
     }
+    if (op->log.began) {
+        pier__query_runs(op);
+    }
     drive(op, PIER__START);
 }
 
@@ -556,11 +560,19 @@ static void pause_step(pier__db_op *op, unsigned events)
     }
 }
 
+static void log_end(pier__db_op *op)
+{
+    if (op->log.began) {
+        pier__query_end(op);
+    }
+}
+
 static void finish(pier__db_op *op)
 {
     op->op.wait.kind = PIER__WAIT_WAKE;
     op->op.wait.until = 0;
     if (op->made && !op->failed && !op->cleaning) {
+        log_end(op);
         if (pier__db_scope_made(op)) {
             return;
         }
@@ -583,6 +595,7 @@ static void finish(pier__db_op *op)
         op->has_cursor_turn = false;
         pier__turn_give(handle_turn(op));
     }
+    log_end(op);
     if (op->ended && op->ended(op)) {
         return;
     }
@@ -635,6 +648,9 @@ static void find_connection(pier__db_op *op)
 
 static void begin(pier__db_op *op)
 {
+    if (atomic_load_explicit(&pier__query_logging, memory_order_relaxed)) {
+        pier__query_begin(op);
+    }
     if (!handle_turn(op)) {
         find_connection(op);
         return;

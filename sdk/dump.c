@@ -247,6 +247,34 @@ static void dump_threads_and_handles(pier__dump *dump, pier_runner *runner)
     pthread_mutex_unlock(&runner->lock);
 }
 
+const void *pier__dump_holder(const pier__op *op)
+{
+    struct item item;
+    copy_words(&item, op);
+    return item.holder;
+}
+
+/* A thread is known by its number while it waits itself. */
+void pier__dump_who(pier_runner *runner, const void *holder, char *text, size_t size)
+{
+    snprintf(text, size, "a thread or task that does not wait");
+    for (struct pier__waiting *at = runner->waiting; at; at = at->next) {
+        if (pier__dump_holder(at->op) == holder) {
+            snprintf(text, size, "thread %d", at->tid);
+            return;
+        }
+    }
+    pthread_mutex_lock(&runner->ops_lock);
+    for (const pier__op *op = runner->ops; op; op = op->next) {
+        if (op == holder && op->cls->is_task) {
+            snprintf(text, size, "task \"%s\" %p", pier__task_name((const struct pier_task *)op),
+                     holder);
+            break;
+        }
+    }
+    pthread_mutex_unlock(&runner->ops_lock);
+}
+
 static void describe_thing(pier__pooled *thing, void *data)
 {
     char who[64] = "";
@@ -357,6 +385,7 @@ int pier_runner_dump(pier_runner *runner, pier_dump_fn fn, void *user_data)
     dump_loop(&dump, runner);
     dump_operations(&dump, runner);
     dump_threads_and_handles(&dump, runner);
+    pier__groups_describe(runner, &dump);
     dump_futures(&dump, runner);
     pier__runner_unref(runner);
     for (size_t at = 0; at < dump.length; at += strlen(dump.text + at) + 1) {

@@ -76,13 +76,13 @@ void pier__file_work_open(pier__file_op *self)
 
 /* ---- Reading ------------------------------------------------------------------------------ */
 
-/* Makes room for more in `*data`; false: no memory. */
+/* Makes room for more in `*data`, and for a zero byte behind; false: no memory. */
 static bool grow(char **data, size_t *room, size_t size)
 {
     size_t wanted = *room > size / 2 ? size : *room * 2;
     wanted = wanted < FIRST_ROOM ? FIRST_ROOM : wanted;
     wanted = wanted > size ? size : wanted;
-    char *grown = pier__realloc(*data, wanted ? wanted : 1);
+    char *grown = wanted < SIZE_MAX ? pier__realloc(*data, wanted + 1) : NULL;
     if (grown) {
         *data = grown;
         *room = wanted;
@@ -127,7 +127,12 @@ static void read_all(pier__file_op *self, int fd, size_t size)
         pier__free(data);
         return;
     }
-    self->buffer = data ? pier__buffer_adopt(data, got, pier__free) : pier__buffer_new(0);
+    if (!data && !(data = pier__malloc(1))) {
+        self->status = PIER_ENOMEM;
+        return;
+    }
+    data[got] = 0;
+    self->buffer = pier__buffer_adopt(data, got, pier__free);
     if (!self->buffer) {
         self->status = PIER_ENOMEM;
     }

@@ -67,6 +67,14 @@ void *pier__gate_new(size_t size, pier_runner *runner, const char *name, pier_er
     return gate;
 }
 
+void pier__gate_describe(pier__gate *gate, void (*describe)(pier__handle *, struct pier__dump *))
+{
+    pier_runner *runner = gate->handle.runner;
+    pthread_mutex_lock(&runner->lock);
+    gate->handle.describe = describe;
+    pthread_mutex_unlock(&runner->lock);
+}
+
 pier__gate *pier__gate_ref(pier__gate *gate)
 {
     atomic_fetch_add_explicit(&gate->refs, 1, memory_order_relaxed);
@@ -105,6 +113,15 @@ static void append(pier__waiters *waiters, pier__waiter *waiter)
     waiter->prev = waiters->tail;
     *(waiters->tail ? &waiters->tail->next : &waiters->head) = waiter;
     waiters->tail = waiter;
+}
+
+int pier__waiters_count(const pier__waiters *waiters)
+{
+    int count = 0;
+    for (const pier__waiter *waiter = waiters->head; waiter; waiter = waiter->next) {
+        count++;
+    }
+    return count;
 }
 
 void pier__waiters_push(pier__waiters *waiters, pier__waiter *waiter)

@@ -54,6 +54,10 @@ typedef struct pier__gate {
 /* Zeroed but for the gate, which is its first member; NULL with `err` filled. `name`: of the public
  * function. */
 void *pier__gate_new(size_t size, pier_runner *runner, const char *name, pier_error *err);
+/* What a dump shows of it, from now on (pier__handle). */
+void pier__gate_describe(pier__gate *gate, void (*describe)(pier__handle *, struct pier__dump *));
+/* How many wait. Under the lock. */
+int pier__waiters_count(const pier__waiters *waiters);
 pier__gate *pier__gate_ref(pier__gate *gate);
 void pier__gate_unref(pier__gate *gate);
 /* What a public free does: turns away all who wait, and drops the user's reference. In a forked

@@ -13,6 +13,7 @@
 #include "sdk/clock.h"
 #include "sdk/context.h"
 #include "sdk/deadlock.h"
+#include "sdk/dump.h"
 #include "sdk/op.h"
 #include "sdk/options.h"
 #include "sdk/runner.h"
@@ -39,7 +40,9 @@ struct pier_group {
     int limit;     /* 0: none */
     int queue_max; /* with a limit */
     int64_t deadline;
-    pier_scope *scope;  /* of the tasks that are started in it */
+    pier_group *older, *newer; /* of the runner; guarded by its lock */
+    bool listed;               /* there */
+    pier_scope *scope;         /* of the tasks that are started in it */
     pier_future *timer; /* ends it at its deadline, whoever waits or not; NULL: no deadline */
 
     atomic_int refs; /* the user's, and one for each pending member */
@@ -57,9 +60,37 @@ struct pier_group {
     pier_error err;                             /* the first failure */
 };
 
+static void list_group(pier_group *group)
+{
+    pier_runner *runner = group->runner;
+    pthread_mutex_lock(&runner->lock);
+    group->listed = true;
+    group->older = runner->groups;
+    if (group->older) {
+        group->older->newer = group;
+    }
+    runner->groups = group;
+    pthread_mutex_unlock(&runner->lock);
+}
+
+static void unlist_group(pier_group *group)
+{
+    pier_runner *runner = group->runner;
+    if (!group->listed || pier__runner_forked(runner)) {
+        return; /* in a child a thread of the parent's may have had the lock */
+    }
+    pthread_mutex_lock(&runner->lock);
+    *(group->newer ? &group->newer->older : &runner->groups) = group->older;
+    if (group->older) {
+        group->older->newer = group->newer;
+    }
+    pthread_mutex_unlock(&runner->lock);
+}
+
 static void unref_group(pier_group *group)
 {
     if (atomic_fetch_sub(&group->refs, 1) == 1) {
+        unlist_group(group);
         pier_future_free(group->timer);
         pier__runner_unref(group->runner);
         pier__scope_unref(group->scope);
@@ -341,6 +372,7 @@ pier_group *pier_group_open(pier_runner *runner, const pier_group_options *optio
         pier_error_set(err, PIER_ENOMEM, "pier_group_open: out of memory");
         return NULL;
     }
+    list_group(group);
     return group;
 }
 
@@ -778,4 +810,69 @@ int pier_group_close(pier_group *group, pier_error *err)
     unref_group(group);
     pier__runner_leave(runner);
     return status;
+}
+
+/* ---- In a dump ---------------------------------------------------------------------------- */
+
+/* The next of a runner's groups after one that the caller has a reference to (NULL: the first),
+ * with a reference. Not those whose last reference has gone. */
+static pier_group *next_group(pier_runner *runner, const pier_group *group)
+{
+    pthread_mutex_lock(&runner->lock);
+    pier_group *next = group ? group->older : runner->groups;
+    for (; next; next = next->older) {
+        int refs = atomic_load(&next->refs);
+        while (refs && !atomic_compare_exchange_weak(&next->refs, &refs, refs + 1)) {
+        }
+        if (refs) {
+            break;
+        }
+    }
+    pthread_mutex_unlock(&runner->lock);
+    return next;
+}
+
+static int count_members(const struct member *member)
+{
+    int count = 0;
+    for (; member; member = member->next) {
+        count++;
+    }
+    return count;
+}
+
+static void describe(pier_group *group, pier__dump *dump)
+{
+    int starters = 0;
+    pthread_mutex_lock(&group->lock);
+    int pending = count_members(group->pending), ready = count_members(group->ready);
+    int queued = group->queued;
+    for (const struct start_op *start = group->starters; start; start = start->next) {
+        starters++;
+    }
+    bool cancelled = group->cancelled, closed = group->closed, waits = group->waiting;
+    const void *holder = waits ? pier__dump_holder(group->waiting) : NULL;
+    pthread_mutex_unlock(&group->lock);
+    char who[96] = "";
+    if (holder) {
+        pthread_mutex_lock(&group->runner->lock);
+        pier__dump_who(group->runner, holder, who, sizeof who);
+        pthread_mutex_unlock(&group->runner->lock);
+    }
+    pier__dump_line(
+        dump, 0,
+        "group %p: %d under way, %d queued, %d waiting to be started, %d have ended and "
+        "were not taken%s%s%s%s",
+        (void *)group, pending, queued, starters, ready, cancelled ? ", cancelled" : "",
+        closed ? ", closed" : "", holder ? ", waited for by " : "", who);
+}
+
+void pier__groups_describe(pier_runner *runner, pier__dump *dump)
+{
+    for (pier_group *group = next_group(runner, NULL); group;) {
+        describe(group, dump);
+        pier_group *next = next_group(runner, group);
+        unref_group(group);
+        group = next;
+    }
 }

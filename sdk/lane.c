@@ -17,6 +17,9 @@
 /* How long the end of a lane waits for the job that runs, before it leaves the thread alone. */
 enum { END_TIMEOUT_MS = 10000 };
 
+/* Jobs that a lane takes before it refuses more, as many as an executor does by default. */
+enum { JOBS_MAX = 1024 };
+
 struct pier_lane {
     pier__handle handle;
     pier_runner *runner;
@@ -25,6 +28,7 @@ struct pier_lane {
     pthread_mutex_t lock;
     atomic_uint ended; /* the thread has done its last job */
     atomic_int coming; /* jobs submitted that the loop has not queued here yet */
+    atomic_int jobs;   /* the user's that have not ended */
     /* Guarded by lock. */
     pthread_t thread;
     bool started, ending;
@@ -302,6 +306,7 @@ struct lane_op {
     pier_lane_fn fn;
     void *arg;
     int returned;
+    bool counted; /* in the lane's `jobs` */
     pier_error err;
 };
 
@@ -327,9 +332,20 @@ static void queue_job(struct lane_op *job)
     }
 }
 
+static void uncount(struct lane_op *job)
+{
+    if (job->counted) {
+        job->counted = false;
+        atomic_fetch_sub(&job->lane->jobs, 1);
+    }
+}
+
 static void lane_step(pier__op *op, unsigned events)
 {
     struct lane_op *job = (struct lane_op *)op;
+    if (events & (PIER__WORKED | PIER__CANCEL)) {
+        uncount(job);
+    }
     if (events & PIER__START) {
         op->doing = "waiting for its lane";
         if (op->on_loop && !op->owns) {
@@ -371,6 +387,7 @@ static void lane_unstarted(pier__op *op, const pier_error *err)
 
 static void lane_fini(pier__op *op)
 {
+    uncount((struct lane_op *)op);
     unref_lane(((struct lane_op *)op)->lane);
 }
 
@@ -412,5 +429,12 @@ pier_future *pier__lane_run_op(pier_lane *lane, pier_lane_fn fn, void *arg)
     job->op.needs_lane = lane;
     job->fn = fn;
     job->arg = arg;
+    job->counted = true;
+    if (atomic_fetch_add(&lane->jobs, 1) >= JOBS_MAX) {
+        return pier__op_refuse(&job->op, PIER_EBUSY,
+                               "pier_lane_run: %d jobs wait in lane %s already; wait for some of "
+                               "them first",
+                               JOBS_MAX, lane->name);
+    }
     return &job->op;
 }

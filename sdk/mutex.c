@@ -6,6 +6,7 @@
 
 #include "sdk/clock.h"
 #include "sdk/deadlock.h"
+#include "sdk/dump.h"
 #include "sdk/pool.h"
 #include "sync/ops.h"
 #include <stdio.h>
@@ -270,11 +271,30 @@ bool pier__mutex_lock_fast(pier_mutex *mutex, int *result)
 
 /* ---- Public ------------------------------------------------------------------------------- */
 
+/* Of those that are free there is nothing to say. */
+static void describe(pier__handle *handle, pier__dump *dump)
+{
+    pier_mutex *mutex = (pier_mutex *)handle;
+    pthread_mutex_lock(&mutex->gate.lock);
+    const void *owner = owner_of(mutex);
+    int waiting = pier__waiters_count(&mutex->gate.waiters);
+    pthread_mutex_unlock(&mutex->gate.lock);
+    if (owner) {
+        char who[96] = "a future or a callback";
+        if (owner != PIER__NOBODY) {
+            pier__dump_who(handle->runner, owner, who, sizeof who);
+        }
+        pier__dump_line(dump, 0, "mutex \"%s\" %p: held by %s, %d waiting", mutex->name,
+                        (void *)mutex, who, waiting);
+    }
+}
+
 pier_mutex *pier_mutex_new(pier_runner *runner, const char *name, pier_error *err)
 {
     pier_mutex *mutex = pier__gate_new(sizeof *mutex, runner, "pier_mutex_new", err);
-    if (mutex && name) {
-        snprintf(mutex->name, sizeof mutex->name, "%s", name);
+    if (mutex) {
+        snprintf(mutex->name, sizeof mutex->name, "%s", name ? name : "");
+        pier__gate_describe(&mutex->gate, describe);
     }
     return mutex;
 }

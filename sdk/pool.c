@@ -156,7 +156,7 @@ pier__pool_answer pier__pool_take(pier__pool *pool, pier__ticket *ticket)
         answer = PIER__POOL_GOT;
     } else if (!pool->head && may_make_itself(pool)) {
         answer = PIER__POOL_MAKE;
-    } else if (pool->total && all_mine(pool, ticket->op->holder)) {
+    } else if (pool->total >= pool->max && all_mine(pool, ticket->op->holder)) {
         answer = PIER__POOL_SELF;
     } else if (is_full(pool)) {
         answer = PIER__POOL_FULL;
@@ -372,6 +372,7 @@ void pier__pool_failed(pier__pool *pool, const pier_error *err, bool probed)
     pthread_mutex_lock(&pool->lock);
     pool->failed++;
     bool down = pool->backs_off && !pool->closed;
+    int left = pool->waiting; /* who asks again at once waits for the next attempt */
     /* Attempts that began together count as one. */
     if (down && (probed || !pool->failures)) {
         back_off(pool, err);
@@ -380,7 +381,7 @@ void pier__pool_failed(pier__pool *pool, const pier_error *err, bool probed)
     pthread_mutex_unlock(&pool->lock);
     wake(keeper);
     /* Nobody has a thing that could come back: those who wait need not. */
-    for (pier__op *next = NULL; down; wake(next)) {
+    for (pier__op *next = NULL; down && left > 0; left--, wake(next)) {
         pthread_mutex_lock(&pool->lock);
         bool fails = pool->head && pool->failures && !pool->open && !pool->closed;
         if (fails) {

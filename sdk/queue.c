@@ -6,6 +6,7 @@
 #include <pier/queue.h>
 
 #include "sdk/alloc.h"
+#include "sdk/dump.h"
 #include "sdk/gate.h"
 #include "sync/ops.h"
 #include <string.h>
@@ -364,6 +365,24 @@ static void end_for_good(pier__gate *gate)
     }
 }
 
+/* Of those that are empty, with nobody waiting, there is nothing to say. */
+static void describe(pier__handle *handle, pier__dump *dump)
+{
+    pier_queue *queue = (pier_queue *)handle;
+    pthread_mutex_lock(&queue->gate.lock);
+    size_t count = queue->count;
+    bool ended = queue->ended;
+    int getters = pier__waiters_count(&queue->gate.waiters);
+    int putters = pier__waiters_count(&queue->gate.putters);
+    pthread_mutex_unlock(&queue->gate.lock);
+    if (count || getters || putters) {
+        pier__dump_line(dump, 0,
+                        "queue %p: %zu of %zu items%s, %d waiting to get one, %d to put one",
+                        (void *)queue, count, queue->capacity, ended ? ", ended" : "", getters,
+                        putters);
+    }
+}
+
 pier_queue *pier_queue_new(pier_runner *runner, size_t item_size, size_t capacity,
                            pier_queue_drop_fn drop, pier_error *err)
 {
@@ -389,6 +408,7 @@ pier_queue *pier_queue_new(pier_runner *runner, size_t item_size, size_t capacit
                        capacity, item_size);
         return NULL;
     }
+    pier__gate_describe(&queue->gate, describe);
     return queue;
 }
 

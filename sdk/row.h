@@ -30,7 +30,7 @@ struct pier_result {
     const pier__rows_class *cls;
     size_t count;
     int columns;
-    bool embedded; /* its memory is somebody else's; false after pier__result_init */
+    bool embedded;            /* its memory is somebody else's; false after pier__result_init */
     int64_t changes, last_id; /* of the statement, set when it has ended; 0 in a cursor's blocks */
     pier_row *rows;           /* count of them; made by pier__result_init */
     pier_row only;            /* the array of a block of one row */

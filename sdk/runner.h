@@ -47,6 +47,8 @@ struct pier_runner {
         int tid;
     } * waiting; /* threads in an operation for more than 10 ms, to be woken by close */
 
+    struct pier_group *groups; /* sdk/group.c: for a dump; guarded by lock */
+
     /* Loop thread. */
     uv_loop_t own_loop;
     uv_async_t async;

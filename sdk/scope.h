@@ -13,8 +13,8 @@ struct pier_scope {
     int64_t deadline;     /* the earliest of its own and its parents'; 0: none */
     pier__parker *parker; /* of the thread that it is ambient for; NULL in a task */
     int signal;
-    bool shield;   /* what cancels its parents does not reach it */
-    bool shielded; /* it, or one around it, is a shield */
+    bool shield;                   /* what cancels its parents does not reach it */
+    bool shielded;                 /* it, or one around it, is a shield */
     struct pier__entered *entered; /* newest first; of whoever opened it (sdk/enter.c) */
 
     atomic_int refs;

@@ -40,6 +40,9 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     unsigned ready = status < 0 ? PIER__READABLE | PIER__WRITABLE
                                 : (events & UV_READABLE ? PIER__READABLE : 0u) |
                                       (events & UV_WRITABLE ? PIER__WRITABLE : 0u);
+    if (status < 0) {
+        watch->armed = 0; /* libuv has stopped it; who reads on, and waits again, arms it again */
+    }
     if (!watch->op) {
         set_armed(watch, 0);
         return;

@@ -10,6 +10,7 @@
  *   cancel.c   stopping what runs there       many.c     one statement and many rows
  *   describe.c what a statement takes and gives
  *   start.c    what of connecting blocks     target.c   which server is wanted
+ *   settings.c settings for each session
  *   notice.c   what the server says unasked  text.c     its texts, made fit for messages
  */
 #include "drivers/postgres/cancel.h"

@@ -195,10 +195,12 @@ static bool start_attempt(pier__postgres_conn *conn, pier__db_op *op, const char
 
 static void note_timeout(pier__postgres_conn *conn)
 {
+    const char *why = conn->connecting.phase == PHASE_START
+                          ? "the password function, or reading a pass file, took too long"
+                          : "no answer in time; check host and port";
     pier_error_set(&conn->connecting.failure, PIER_ECONNECT,
-                   "could not connect to %.120s: no answer in time; check host and port, or raise "
-                   "connect_timeout_ms",
-                   conn->base.db->name);
+                   "could not connect to %.120s: %s, or raise connect_timeout_ms",
+                   conn->base.db->name, why);
     if (conn->connecting.entered) {
         add_server(conn);
     }
@@ -218,7 +220,7 @@ static bool start_lookup(pier__postgres_conn *conn, pier__db_op *op, int64_t unt
     }
     op->op.doing = "looking up the name of the host";
     op->op.wait.kind = PIER__WAIT_WAKE;
-    op->op.wait.until = until;
+    op->op.wait.until = conn->connecting.attempt_until = until;
     conn->connecting.phase = PHASE_LOOKUP;
     return true;
 }
@@ -299,7 +301,8 @@ static void start_pause(pier__postgres_conn *conn, pier__db_op *op, int64_t unti
     state->second_pass = state->not_ready = false;
     op->op.doing = "waiting for the server to be ready";
     op->op.wait.kind = PIER__WAIT_WAKE;
-    op->op.wait.until = pier__earlier(until, pier__now() + state->pause);
+    state->attempt_until = pier__earlier(until, pier__now() + state->pause);
+    op->op.wait.until = state->attempt_until;
 }
 
 /* Before the first attempt, and after one that failed. */
@@ -380,12 +383,19 @@ static pier__postgres_progress begin(pier__postgres_conn *conn, pier__db_op *op,
     return go_on(conn, op, until, err);
 }
 
+/* Woken for nothing: a thread that nobody waits for any more was late to tell. */
+static pier__postgres_progress wait_on(pier__postgres_conn *conn, pier__db_op *op)
+{
+    op->op.wait.until = conn->connecting.attempt_until;
+    return PIER__STILL_WAITING;
+}
+
 /* Takes what was waited for. */
 static pier__postgres_progress take_start_step(pier__postgres_conn *conn, pier__db_op *op,
                                                int64_t until, pier_error *err)
 {
     if (!pier__postgres_start_done(conn->connecting.start)) {
-        return PIER__STILL_WAITING;
+        return wait_on(conn, op);
     }
     if (!take_start(conn)) {
         return go_on(conn, op, until, err);
@@ -405,13 +415,13 @@ pier__postgres_progress pier__postgres_connect(pier__postgres_conn *conn, pier__
     }
     switch (conn->connecting.phase) {
     case PHASE_LOOKUP:
-        return take_addresses(conn) ? go_on(conn, op, until, err) : PIER__STILL_WAITING;
+        return take_addresses(conn) ? go_on(conn, op, until, err) : wait_on(conn, op);
     case PHASE_START:
         return take_start_step(conn, op, until, err);
     case PHASE_POLL:
         return events & (PIER__READABLE | PIER__WRITABLE) ? poll_attempt(conn, op, until, err)
-                                                          : PIER__STILL_WAITING;
+                                                          : wait_on(conn, op);
     default:
-        return PIER__STILL_WAITING;
+        return wait_on(conn, op);
     }
 }

@@ -13,22 +13,17 @@
 
 extern const pier__db_driver pier__postgres_driver;
 
-static int read_options(pier__postgres_db *db, pier_error *err)
-{
-    pier_postgres_options read = {.struct_size = 0};
-    int status = pier__options_read(&read, sizeof read, db->base.settings.postgres,
-                                    "PIER_POSTGRES_OPTIONS", err);
-    db->base.settings.postgres = NULL;
-    db->password = read.password;
-    db->password_data = read.user_data;
-    return status;
-}
-
 static int db_init(pier_db *root, const char *url, pier_error *err)
 {
     pier__postgres_db *db = (pier__postgres_db *)root;
-    int status = read_options(db, err);
-    return status < 0 ? status : pier__postgres_url_read(db, url, err);
+    pier_postgres_options read = {.struct_size = 0};
+    int status = pier__options_read(&read, sizeof read, root->settings.postgres,
+                                    "PIER_POSTGRES_OPTIONS", err);
+    root->settings.postgres = NULL;
+    db->password = read.password;
+    db->password_data = read.user_data;
+    status = status < 0 ? status : pier__postgres_url_read(db, url, err);
+    return status < 0 ? status : pier__postgres_settings_add(db, read.settings, err);
 }
 
 static void db_fini(pier_db *root)
@@ -99,6 +94,11 @@ static void open_step(pier__db_op *op, unsigned events)
     }
 }
 
+static int conn_id(const pier__conn *base)
+{
+    return ((const pier__postgres_conn *)base)->said.pid;
+}
+
 static struct pier_lane *conn_lane(pier__conn *conn)
 {
     (void)conn;
@@ -140,6 +140,7 @@ const pier__db_driver pier__postgres_driver = {
     .conn_release = conn_release,
     .renews = true,
     .conn_fini = conn_fini,
+    .conn_id = conn_id,
     .conn_lane = conn_lane,
     .begin_sql = begin_sql,
     .cursor_fini = pier__postgres_cursor_fini,

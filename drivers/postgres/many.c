@@ -61,6 +61,7 @@ static void fail_rows(pier__db_op *op)
     if (row >= 0 && row < (int64_t)conn->many.sent) {
         name_row(&err, conn->many.rows_before + row + 1);
     }
+    pier__postgres_check_target(op, &err);
     pier__postgres_fail(op, &err);
 }
 

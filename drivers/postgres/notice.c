@@ -112,12 +112,20 @@ static void keep_notice(pier__postgres_said *said, const PGresult *notice)
     said->tail = kept;
 }
 
+/* What ends an idle session comes as a notice, often well before the end itself; and as a mere
+ * warning where the server ends at once, which a function of the user's can imitate but for where
+ * it comes from. */
+static bool is_goodbye(const PGresult *notice)
+{
+    const char *from = PQresultErrorField(notice, PG_DIAG_SOURCE_FUNCTION);
+    return pier__postgres_is_fatal(notice) || (from && strcmp(from, "quickdie") == 0);
+}
+
 void pier__postgres_take_notice(void *arg, const PGresult *notice)
 {
     pier__postgres_conn *conn = arg;
     pier__postgres_said *said = &conn->said;
-    if (pier__postgres_is_fatal(notice)) {
-        /* What ends an idle session comes as a notice, often well before the end itself. */
+    if (is_goodbye(notice)) {
         const char *text = PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY);
         conn->said_goodbye = true;
         snprintf(said->state, sizeof said->state, "%.5s", pier__postgres_sqlstate(notice));

@@ -202,5 +202,7 @@ void pier__postgres_collect(pier__postgres_conn *conn)
             conn->part++; /* in a pipeline NULL stands between the answers */
         }
     }
-    pier__postgres_tell(conn);
+    if (conn->said.head) {
+        pier__postgres_tell(conn);
+    }
 }

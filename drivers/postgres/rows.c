@@ -116,8 +116,8 @@ static rows *new_rows(const pier__rows_class *cls, PGresult *result, size_t coun
 pier_result *pier__postgres_rows(PGresult *result, const unsigned char *kinds, int count,
                                  void *room, size_t room_size)
 {
-    rows *self = new_rows(&whole_class, result, (size_t)PQntuples(result), kinds, count, room,
-                          room_size);
+    rows *self =
+        new_rows(&whole_class, result, (size_t)PQntuples(result), kinds, count, room, room_size);
     if (!self) {
         PQclear(result);
         return NULL;

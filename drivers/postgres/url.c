@@ -50,8 +50,8 @@ static int refuse(const char *reason, pier_error *err)
                           line);
 }
 
-static int add_option(pier__postgres_db *db, const char *keyword, const char *value,
-                      pier_error *err)
+int pier__postgres_url_add(pier__postgres_db *db, const char *keyword, const char *value,
+                           pier_error *err)
 {
     /* Room for the five of an attempt and the NULL. */
     if (db->option_count + 6 >= PIER__POSTGRES_OPTIONS_MAX) {
@@ -89,22 +89,22 @@ static int copy_options(pier__postgres_db *db, const PQconninfoOption *url,
         {"keepalives_idle", "30"}, {"keepalives_interval", "10"},
         {"keepalives_count", "3"}, {"tcp_user_timeout", "60000"},
     };
-    int status = add_option(db, "client_encoding", "UTF8", err);
+    int status = pier__postgres_url_add(db, "client_encoding", "UTF8", err);
     for (const PQconninfoOption *at = url; !status && at->keyword; at++) {
         if (at->val && !is_one_of(at->keyword, elsewhere)) {
-            status = add_option(db, at->keyword, at->val, err);
+            status = pier__postgres_url_add(db, at->keyword, at->val, err);
         }
     }
     for (const char *const *at = once; !status && *at; at++) {
         if (!is_given(db, *at) && option(all, *at)) {
-            status = add_option(db, *at, option(all, *at), err);
+            status = pier__postgres_url_add(db, *at, option(all, *at), err);
         }
     }
     for (size_t i = 0; !status && i < sizeof defaults / sizeof *defaults; i++) {
         const char *keyword = defaults[i][0];
         bool from_environment = strcmp(keyword, "gssencmode") == 0 && getenv("PGGSSENCMODE");
         if (!is_given(db, keyword) && !from_environment) {
-            status = add_option(db, keyword, defaults[i][1], err);
+            status = pier__postgres_url_add(db, keyword, defaults[i][1], err);
         }
     }
     return status;

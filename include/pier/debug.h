@@ -16,8 +16,10 @@ typedef void (*pier_dump_fn)(const char *line, void *user_data);
  * Lists what is under way on a runner: what the loop is in and since when; the tasks, each with
  * what it waits for; the operations of the loop; the threads that wait in a call; the futures that
  * have ended and that nobody has taken; pools with who holds each connection; lanes and executors
- * with their queues. Each line begins with what it is about: `runner`, `loop`, `task`, `operation`,
- * `thread`, `future`, `pool`, `connection`, `lane`, `executor`.
+ * with their queues; mutexes that are held, with who holds them; queues that hold something or are
+ * waited at; groups with their members. Each line begins with what it is about: `runner`, `loop`,
+ * `task`, `operation`, `thread`, `future`, `pool`, `connection`, `lane`, `executor`, `mutex`,
+ * `queue`, `group`.
  *
  * It asks nothing of the loop, so it works while the loop is stuck, and holds each lock only while
  * it copies; the sections are therefore of slightly different moments. It contains what a database

@@ -33,8 +33,7 @@ typedef void (*pier_close_fn)(void *thing);
  * @param runner    borrowed until the call returns
  * @param thing     taken: also on failure, then it is closed at once; do not close it yourself
  * @param close_fn  borrowed until it has been called: on the thread that closes the runner, which
- *                  is one of Pier's where close was called on the loop thread, in a task or in a
- * job
+ *                  is one of Pier's where close was called on the loop, in a task or in a job
  * @param err       borrowed until the call returns: filled on failure, or NULL
  * @return 0; a negative pier_status on failure
  *

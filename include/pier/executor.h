@@ -11,7 +11,8 @@ extern "C" {
  * Runs `fn(arg)` on one of the executor's threads.
  *
  * A job that is cancelled before it starts never starts. One that runs cannot be stopped: a blocked
- * caller returns at its deadline, and the job goes on, with `arg`.
+ * caller returns at its deadline, and the job goes on, with `arg`. Where that may happen `arg` must
+ * not point into the caller's stack; pier_offload works on a copy.
  *
  * @param executor  borrowed until the call returns
  * @param fn        borrowed until the call returns
@@ -43,7 +44,7 @@ PIER_API int pier_executor_run_finish(pier_future *future, pier_error *err);
 
 /**
  * Runs `fn(arg)` on the runner's own executor, which is opened with the first such call and closed
- * with the runner.
+ * with the runner. What pier_executor_run says about jobs that cannot be stopped holds here too.
  *
  * @param runner  borrowed until the call returns
  * @param fn      borrowed until the call returns

@@ -39,7 +39,7 @@ PIER_API pier_file *pier_file_open(pier_runner *runner, const char *path, const 
 PIER_API pier_file *pier_file_open_finish(pier_future *future, pier_error *err);
 
 /**
- * Reads on from the position.
+ * Reads on from the position. Behind the bytes is a zero byte.
  *
  * @param file  borrowed until the call returns
  * @param size  in bytes; fewer come only where the file ends
@@ -237,7 +237,7 @@ PIER_API int pier_file_close(pier_file *file, pier_error *err) PIER_CHECKED;
 PIER_API int pier_file_close_finish(pier_future *future, pier_error *err) PIER_CHECKED;
 
 /**
- * Reads a whole file.
+ * Reads a whole file. Behind its bytes is a zero byte.
  *
  * @param runner    borrowed until the call returns
  * @param path      borrowed until the call returns

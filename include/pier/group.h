@@ -97,7 +97,8 @@ PIER_API pier_future *pier_group_next(pier_group *group, void **tag);
  *
  * Errors: PIER_ETIMEDOUT, PIER_EDEADLOCK (on the loop thread outside a task, and in a member, which
  * would wait for itself: the members are cancelled, and end without being awaited), or what a
- * member failed with. Threads: any; a task suspends.
+ * member failed with.
+ * Threads: any; a task suspends.
  */
 PIER_API int pier_group_close(pier_group *group, pier_error *err) PIER_CHECKED;
 

@@ -11,7 +11,8 @@ extern "C" {
  * Runs `fn(arg)` on the lane's thread, after all that was queued before it.
  *
  * A job that is cancelled before it starts never starts. One that runs cannot be stopped: a
- * blocked caller returns at its deadline, and the job goes on, with `arg`.
+ * blocked caller returns at its deadline, and the job goes on, with `arg`. Where that may happen
+ * `arg` must not point into the caller's stack.
  *
  * @param lane  borrowed until the call returns
  * @param fn    borrowed until the call returns
@@ -19,7 +20,8 @@ extern "C" {
  * @param err   borrowed until the call returns: filled on failure, or NULL
  * @return what `fn` returns; a negative pier_status on failure
  *
- * Errors: PIER_EDEADLOCK when a job of this lane waits for another of this lane.
+ * Errors: PIER_EDEADLOCK when a job of this lane waits for another of this lane; PIER_EBUSY where
+ * 1,024 jobs wait in it already.
  * Threads: any. Mirrors: asyncio `run_in_executor`.
  * Blocks: works on the calling thread, suspends in a task; PIER_EDEADLOCK on the loop thread.
  *   Asynchronous form: pier_lane_run_async.
@@ -33,7 +35,8 @@ PIER_API int pier_lane_run(pier_lane *lane, pier_lane_fn fn, void *arg, pier_err
  * @param err     borrowed until the call returns: filled on failure, or NULL
  * @return what `fn` returns; a negative pier_status on failure
  *
- * Errors: PIER_EDEADLOCK when a job of this lane waits for another of this lane.
+ * Errors: PIER_EDEADLOCK when a job of this lane waits for another of this lane; PIER_EBUSY where
+ * 1,024 jobs wait in it already.
  * Threads: any; a task suspends.
  */
 PIER_API int pier_lane_run_finish(pier_future *future, pier_error *err);

@@ -19,7 +19,8 @@ extern "C" {
  * @return 0; a negative pier_status on failure
  *
  * Errors: PIER_EDEADLOCK (the caller holds it already), PIER_ETIMEDOUT, PIER_ECANCELLED;
- * PIER_ECLOSED when it is freed meanwhile. Threads: any. Mirrors: `asyncio.Lock.acquire`.
+ * PIER_ECLOSED when it is freed meanwhile.
+ * Threads: any. Mirrors: `asyncio.Lock.acquire`.
  * Blocks: works on the calling thread, suspends in a task; PIER_EDEADLOCK on the loop thread.
  *   Asynchronous form: pier_mutex_lock_async.
  */
@@ -33,7 +34,7 @@ PIER_API int pier_mutex_lock(pier_mutex *mutex, pier_error *err) PIER_CHECKED;
  * @return 0; a negative pier_status on failure
  *
  * Errors: PIER_EDEADLOCK (the caller holds it already), PIER_ETIMEDOUT, PIER_ECANCELLED;
- * PIER_ECLOSED when it is freed meanwhile. Threads: any. Mirrors: `asyncio.Lock.acquire`.
+ * PIER_ECLOSED when it is freed meanwhile.
  * Threads: any; a task suspends.
  */
 PIER_API int pier_mutex_lock_finish(pier_future *future, pier_error *err) PIER_CHECKED;

@@ -18,6 +18,7 @@
 #include <pier/lane.h>
 #include <pier/mutex.h>
 #include <pier/postgres.h>
+#include <pier/query_log.h>
 #include <pier/queue.h>
 #include <pier/offload.h>
 #include <pier/row.h>

@@ -5,9 +5,12 @@
  *
  *     struct user { int64_t id; char *name; double score; };
  *     static const pier_member members[] = {
- *         PIER_MEMBER(struct user, id), PIER_MEMBER(struct user, name), PIER_MEMBER(struct user,
- * score)}; struct user *users; int64_t count = pier_result_structs(result, members, 3, sizeof
- * *users, (void **)&users, &err);
+ *         PIER_MEMBER(struct user, id),
+ *         PIER_MEMBER(struct user, name),
+ *         PIER_MEMBER(struct user, score)};
+ *     void *array;
+ *     int64_t count = pier_result_structs(result, members, 3, sizeof(struct user), &array, &err);
+ *     struct user *users = array;
  *     ...
  *     pier_structs_free(members, 3, sizeof *users, users, count);
  */

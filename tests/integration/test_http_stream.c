@@ -1,6 +1,7 @@
 /* Streams against real servers: bodies that come in parts, back-pressure, and their ends. */
 #include "tests/integration/http_fixture.h"
 
+#include <pier/debug.h>
 #include <unistd.h>
 
 /* ---- Helpers ------------------------------------------------------------------------------ */
@@ -490,6 +491,51 @@ static void test_stream__left_open_is_ended_with_the_runner(void **state)
     assert_true(support_now_ms() - start < 2000);
 }
 
+static void *read_chunk_on_thread(void *stream)
+{
+    return pier_stream_chunk(stream, NULL) ? NULL : stream;
+}
+
+static void *read_line_on_thread(void *stream)
+{
+    return pier_stream_line(stream, NULL) ? NULL : stream;
+}
+
+static bool is_inside(void *of)
+{
+    pier_loop_stats stats;
+    pier_runner_stats(of, &stats);
+    return stats.threads > 0;
+}
+
+/* The stream lives until the thread has left it. */
+static void close_while_inside(void *(*read)(void *))
+{
+    char url[300];
+    snprintf(url, sizeof url, "%s/drip?n=2&ms=2000", servers.url);
+    pier_error err = {0};
+    pier_runner *own = pier_runner_open(NULL, &err);
+    pier_http *session = pier_http_open(own, NULL, &err);
+    pier_stream *stream = pier_http_stream(session, "GET", url, NULL, &err);
+    assert_ok(stream, err);
+    assert_non_null(pier_stream_chunk(stream, NULL)); /* the next byte comes much later */
+    pthread_t thread;
+    void *ended = NULL;
+    assert_int_equal(pthread_create(&thread, NULL, read, stream), 0);
+    bool inside = support_wait_until(is_inside, own, 5000);
+    pier_runner_close(own);
+    pthread_join(thread, &ended);
+    assert_true(inside);
+    assert_ptr_equal(ended, stream);
+}
+
+static void test_stream__is_left_before_the_close_of_the_runner_frees_it(void **state)
+{
+    (void)state;
+    close_while_inside(read_chunk_on_thread);
+    close_while_inside(read_line_on_thread);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -515,6 +561,7 @@ int main(void)
         HTTP_TEST(test_stream__scope_ends_the_wait_for_headers),
         HTTP_TEST(test_stream__of_a_closed_session_fails),
         HTTP_TEST(test_stream__left_open_is_ended_with_the_runner),
+        HTTP_TEST(test_stream__is_left_before_the_close_of_the_runner_frees_it),
     };
     return cmocka_run_group_tests(tests, start_servers_with_big_file, stop_servers);
 }

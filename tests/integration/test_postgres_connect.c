@@ -231,6 +231,29 @@ static void test_connect__nonsense_in_the_url(void **state)
     assert_null(strstr(err.message, "s3cret"));
 }
 
+/* They are there from the beginning, and again after a reset. */
+static void test_connect__settings_of_the_server(void **state)
+{
+    (void)state;
+    const char *const settings[] = {"statement_timeout=12345", "search_path=one, two", NULL};
+    pier_error err = {0};
+    char *text = NULL;
+    pier_db *pool =
+        pier_db_open(runner, server.url_unix,
+                     PIER_DB_OPTIONS(.pool_max = 1, .reset = PIER_RESET_ALWAYS,
+                                     .postgres = PIER_POSTGRES_OPTIONS(.settings = settings)),
+                     &err);
+    pier_db_execute(pool, "set statement_timeout = 0", NULL, &err);
+    int got = pier_db_fetch_into(
+        pool, "select current_setting('statement_timeout') || current_setting('search_path')", NULL,
+        PIER_INTO(&text), &err);
+    pier_db_close(pool);
+    assert_string_equal(err.message, "");
+    assert_int_equal(got, 1);
+    assert_string_equal(text, "12345msone, two");
+    free(text);
+}
+
 /* A certificate of its own; false where openssl(1) is missing. From then on the server talks TLS.
  */
 static bool enable_tls(void)
@@ -315,6 +338,7 @@ int main(void)
         TEST(test_connect__goes_on_to_the_host_that_answers),
         TEST(test_connect__too_many_connections),
         TEST(test_connect__nonsense_in_the_url),
+        TEST(test_connect__settings_of_the_server),
         TEST(test_connect__with_tls), /* last: it changes the server */
     };
     return cmocka_run_group_tests(tests, start_server, stop_server);

@@ -198,6 +198,34 @@ static void test_tls__channel_binding_is_passed_on(void **state)
                    "channel binding required");
 }
 
+/* The bytes of a handshake end anywhere: some of its beginning, and a sample of the rest. */
+static void test_tls__is_cut_during_the_handshake(void **state)
+{
+    (void)state;
+    needs_openssl();
+    show_certificate("right");
+    pier_error err = {0};
+    char url[200];
+    struct support_proxy *proxy = support_proxy_start(server.port);
+    snprintf(url, sizeof url, "postgresql://postgres@127.0.0.1:%d/postgres?sslmode=require",
+             support_proxy_port(proxy));
+    pier_db_close(pier_db_open(runner, url, NULL, &err));
+    int64_t all = support_proxy_bytes(proxy, SUPPORT_TO_CLIENT);
+    bool failed = err.status == 0;
+    for (int64_t bytes = 0; failed && bytes < all - 200; bytes += bytes < 12 ? 1 : 97) {
+        support_proxy_cut_after(proxy, SUPPORT_TO_CLIENT, bytes);
+        memset(&err, 0, sizeof err);
+        pier_db *pool = bytes % 2
+                            ? pier_db_open(runner, url, NULL, &err)
+                            : pier_db_open_finish(pier_db_open_async(runner, url, NULL), &err);
+        failed = !pool && err.status == PIER_ECONNECT;
+        pier_db_close(pool);
+    }
+    support_proxy_stop(proxy);
+    assert_in_range(all, 1000, 10000);
+    assert_true(failed);
+}
+
 static int require_tls(void)
 {
     char path[320], text[64];
@@ -232,6 +260,7 @@ int main(void)
         TEST(test_tls__an_unknown_authority),
         TEST(test_tls__an_expired_certificate),
         TEST(test_tls__channel_binding_is_passed_on),
+        TEST(test_tls__is_cut_during_the_handshake),
         TEST(test_tls__the_server_requires_it), /* last: it changes who is let in */
     };
     return cmocka_run_group_tests(tests, start_with_authority, stop_server);

@@ -217,21 +217,38 @@ static void make_read_only(const char *setting)
 }
 
 /* Writes; how that went. */
-static int64_t write_to(pier_db *pool, pier_error *err)
+static int64_t write_to(pier_db *pool, bool rows, pier_error *err)
 {
     memset(err, 0, sizeof *err);
-    return pier_db_execute(pool, "insert into written values (1)", NULL, err);
+    return rows
+               ? pier_db_execute_many(pool, "insert into written values ($1)", PIER_ARGS(1), 1, err)
+               : pier_db_execute(pool, "insert into written values (1)", NULL, err);
 }
 
 struct expected_error {
     pier_db *pool;
+    bool rows;
     pier_error err;
 };
 
 static bool is_refused(void *user_data)
 {
     struct expected_error *expected = user_data;
-    return write_to(expected->pool, &expected->err) < 0;
+    return write_to(expected->pool, expected->rows, &expected->err) < 0;
+}
+
+/* The first write to fail says so, and after it the pool has found the other server. */
+static void expect_failover(pier_db *pool, bool rows)
+{
+    struct expected_error expected = {.pool = pool, .rows = rows};
+    pier_error *err = &expected.err;
+    assert_true(support_wait_until(is_refused, &expected, BOUND_MS));
+    assert_string_equal(err->sqlstate, "25006");
+    assert_non_null(strstr(err->message, "the pool wants a server that is read-write"));
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(write_to(pool, rows, err), 1);
+        assert_int_equal(port_of(pool, err), replica.port);
+    }
 }
 
 /* From here on both are primaries. The pool's connections were made to one that takes no writes any
@@ -240,32 +257,27 @@ static void test_target__a_failover_is_found(void **state)
 {
     (void)state;
     char url[256];
-    struct expected_error expected = {0};
-    pier_error *err = &expected.err;
+    pier_error err = {0};
     PQclear(PQexec(observer, "create table written(x int)"));
     make_url(url, sizeof url, server.port, replica.port, "target_session_attrs=read-write");
-    pier_db *pool = expected.pool = pier_db_open(runner, url, NULL, err);
-    pier_db *one = pier_db_lease(pool, err), *two = pier_db_lease(pool, err);
-    assert_int_equal(port_of(two, err), server.port);
+    pier_db *pool = pier_db_open(runner, url, NULL, &err);
+    pier_db *other = pier_db_open(runner, url, NULL, &err);
+    pier_db *one = pier_db_lease(pool, &err), *two = pier_db_lease(pool, &err);
+    assert_int_equal(port_of(two, &err), server.port);
     pier_db_close(one);
     pier_db_close(two);
-    assert_int_equal(write_to(pool, err), 1);
-    char text[64];
-    look(text, sizeof text, "select pg_current_wal_lsn()");
+    assert_int_equal(write_to(pool, false, &err), 1);
+    assert_int_equal(write_to(other, true, &err), 1);
     assert_true(await_int("select count(*) from pg_stat_replication where replay_lsn >= "
                           "pg_current_wal_lsn()",
                           1));
     assert_int_equal(support_postgres_promote(&replica), 0);
     assert_true(support_wait_until(is_promoted, replica.url_tcp, BOUND_MS));
     make_read_only("on");
-    assert_true(support_wait_until(is_refused, &expected, BOUND_MS));
-    assert_string_equal(err->sqlstate, "25006");
-    assert_non_null(strstr(err->message, "the pool wants a server that is read-write"));
-    for (int i = 0; i < 4; i++) {
-        assert_int_equal(write_to(pool, err), 1);
-        assert_int_equal(port_of(pool, err), replica.port);
-    }
+    expect_failover(pool, false);
+    expect_failover(other, true);
     pier_db_close(pool);
+    pier_db_close(other);
     make_read_only("off");
 }
 

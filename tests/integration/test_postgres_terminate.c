@@ -55,11 +55,13 @@ static int listen_to(pier_db *pool, pier_error *err)
     return pier_postgres_on_session_end(pool, on_end, NULL, err);
 }
 
-/* With a minimum, whose connections are looked at every 50 ms and stay. */
-static pier_db *open_watchful(const char *suffix, pier_error *err)
+/* With a minimum, whose connections are looked at every 50 ms and stay. `key` is "key=value" for
+ * the URL, or "". */
+static pier_db *open_watchful(const char *key, pier_error *err)
 {
     char url[600];
-    snprintf(url, sizeof url, "%s%s", server.url_unix, suffix);
+    snprintf(url, sizeof url, "%s%c%s", server.url_unix, strchr(server.url_unix, '?') ? '&' : '?',
+             key);
     return pier_db_open(runner, url,
                         PIER_DB_OPTIONS(.pool_max = 2, .pool_min = 2, .idle_timeout_ms = 200), err);
 }
@@ -129,7 +131,7 @@ static void test_terminate__by_idle_session_timeout(void **state)
 {
     (void)state;
     pier_error err = {0};
-    pier_db *pool = open_watchful("&options=-c%20idle_session_timeout%3D100", &err);
+    pier_db *pool = open_watchful("options=-c%20idle_session_timeout%3D100", &err);
     assert_int_equal(listen_to(pool, &err), 0);
     assert_true(await_ends(2));
     assert_string_equal(ends.all[0].sqlstate, "57P05");

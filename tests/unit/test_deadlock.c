@@ -319,10 +319,12 @@ static void test_close__in_a_task_does_not_wait_for_the_task(void **state)
 {
     (void)state;
     static atomic_int returned;
+    int threads = support_thread_count();
     pier_future *future =
         pier_task_start(pier_runner_open(NULL, NULL), close_runner_here, &returned);
     assert_true(unit_await(&returned));
     pier_future_free(future);
+    assert_true(support_wait_threads(threads, BOUND_MS)); /* the one that closes is gone, too */
 }
 
 int main(void)

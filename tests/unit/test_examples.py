@@ -40,10 +40,13 @@ def examples_directory():
 EXAMPLES = examples_directory()
 
 
+def wrapper():
+    """Some kernels run ThreadSanitizer's programs only under a wrapper, which CMake knows."""
+    return [word for word in os.environ.get("PIER_TEST_WRAPPER", "").split(";") if word]
+
+
 def command(name, *arguments):
-    # Some kernels run ThreadSanitizer's programs only under a wrapper, which CMake knows.
-    wrapper = [word for word in os.environ.get("PIER_TEST_WRAPPER", "").split(";") if word]
-    return [*wrapper, str(EXAMPLES / name), *map(str, arguments)]
+    return [*wrapper(), str(EXAMPLES / name), *map(str, arguments)]
 
 
 def run(name, *arguments, **options):
@@ -252,7 +255,18 @@ class OnPostgres(OnDatabase, Case):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.url = os.environ.get("PIER_TEST_POSTGRES") or cls.start_cluster()
+        cls.url = cls.take_database() if os.environ.get("PIER_TEST_POSTGRES") else cls.start_cluster()
+
+    @classmethod
+    def take_database(cls):
+        """On the server of PIER_TEST_POSTGRES, which other tests use too; it is removed when the program's input ends."""
+        program = subprocess.Popen([*wrapper(), str(EXAMPLES.parent / "tests/support/database")], text=True,
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        cls.stack.callback(program.communicate, timeout=TIMEOUT)
+        url = program.stdout.readline().strip()
+        if not url:
+            raise AssertionError("no database can be made on the server of PIER_TEST_POSTGRES")
+        return url
 
     @classmethod
     def start_cluster(cls):

@@ -369,6 +369,7 @@ static void test_write__several_at_once_happen_in_order(void **state)
     pier_buffer *buffer = pier_file_load(runner, path, 1000, NULL);
     assert_int_equal(buffer->size, 10 * 2 + 90 * 3);
     const char *at = buffer->data;
+    assert_int_equal(at[buffer->size], 0);
     for (int i = 0; i < 100; i++) {
         assert_int_equal(strtol(at, (char **)&at, 10), i);
         at++;

@@ -276,6 +276,35 @@ static void test_deadline__of_a_queued_job_takes_it_from_the_queue(void **state)
     assert_int_equal(record.count, 0);
 }
 
+static int do_nothing(void *arg, pier_error *err)
+{
+    (void)arg;
+    (void)err;
+    return 0;
+}
+
+static void test_run__is_refused_while_too_many_jobs_wait(void **state)
+{
+    (void)state;
+    enum { MOST = 1024 };
+    pier_error err = {0};
+    pier_lane *lane = open_lane();
+    struct gate gate = {0};
+    pier_future *futures[MOST];
+    for (int i = 0; i < MOST; i++) {
+        futures[i] = i ? pier_lane_run_async(lane, do_nothing, NULL)
+                       : pier_lane_run_async(lane, pass_gate, &gate);
+    }
+    assert_int_equal(pier_lane_run(lane, do_nothing, NULL, &err), PIER_EBUSY);
+    assert_non_null(strstr(err.message, "test"));
+    open_gate(&gate);
+    for (int i = 0; i < MOST; i++) {
+        assert_int_equal(pier_lane_run_finish(futures[i], NULL), i == 0);
+    }
+    assert_int_equal(pier_lane_run(lane, do_nothing, NULL, NULL), 0);
+    pier_lane_close(lane);
+}
+
 static void test_close__runs_what_is_queued(void **state)
 {
     (void)state;
@@ -382,6 +411,7 @@ int main(void)
         WITH_RUNNER(test_job__that_runs_ends_with_its_result_though_cancelled),
         WITH_RUNNER(test_deadline__returns_at_once_while_the_job_goes_on),
         WITH_RUNNER(test_deadline__of_a_queued_job_takes_it_from_the_queue),
+        WITH_RUNNER(test_run__is_refused_while_too_many_jobs_wait),
         WITH_RUNNER(test_close__runs_what_is_queued),
         WITH_RUNNER(test_close__may_be_called_in_a_job),
         WITH_RUNNER(test_close__does_not_block_the_loop),

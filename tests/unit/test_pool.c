@@ -247,6 +247,23 @@ static void test_pool__refuses_whoever_holds_all_of_it(void **state)
     give(1);
 }
 
+static void test_pool__has_its_only_holder_wait_while_another_can_be_made_later(void **state)
+{
+    (void)state;
+    const void *me = pier__pool_holder();
+    const pier_error err = {.status = PIER_ECONNECT, .message = "down"};
+    pool.backs_off = true;
+    make(0);
+    pier__pool_opened(&pool, &things[0].pooled);
+    pier__pool_hold(&pool, &things[0].pooled, me, "lease");
+    assert_int_equal(take(1), PIER__POOL_MAKE);
+    pier__pool_failed(&pool, &err, false);
+    pier__pool_lost(&pool, NULL);
+    users[2]->op.holder = me;
+    assert_int_equal(take(2), PIER__POOL_WAIT);
+    pier__pool_leave(&pool, &users[2]->ticket);
+}
+
 static void assert_described(const pier__op *asker, const char *expected)
 {
     char text[100];
@@ -421,6 +438,7 @@ int main(void)
         TEST(test_waiter__that_leaves_is_passed_over),
         TEST(test_waiter__that_was_served_must_give_it_back),
         TEST(test_pool__refuses_whoever_holds_all_of_it),
+        TEST(test_pool__has_its_only_holder_wait_while_another_can_be_made_later),
         TEST(test_describe__counts_what_each_kind_of_holder_has),
         TEST(test_describe__is_cut_to_the_buffer),
         TEST(test_close__wakes_those_who_wait_with_nothing),

@@ -20,9 +20,18 @@ static pier_error err;
 static int set_up(void **state)
 {
     (void)state;
-    static const char *const variables[] = {
-        "PGHOST",    "PGHOSTADDR",        "PGPORT",      "PGUSER", "PGDATABASE",
-        "PGSERVICE", "PGCONNECT_TIMEOUT", "PGGSSENCMODE"};
+    static const char *const variables[] = {"PGHOST",
+                                            "PGHOSTADDR",
+                                            "PGPORT",
+                                            "PGUSER",
+                                            "PGDATABASE",
+                                            "PGSERVICE",
+                                            "PGCONNECT_TIMEOUT",
+                                            "PGGSSENCMODE",
+                                            "PGTARGETSESSIONATTRS",
+                                            "PGLOADBALANCEHOSTS",
+                                            "PGPASSWORD",
+                                            "PGOPTIONS"};
     for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
         unsetenv(variables[i]);
     }
@@ -68,6 +77,66 @@ static void test_url__names_the_server_without_secrets(void **state)
     assert_string_equal(db->hosts[0].host, "db.example.com");
     assert_string_equal(db->hosts[0].port, "6543");
     assert_null(db->hosts[0].address);
+}
+
+static void test_url__says_which_servers_are_wanted(void **state)
+{
+    (void)state;
+    read_url("postgresql://one,two/app?load_balance_hosts=random&target_session_attrs=primary");
+    assert_true(db->random);
+    assert_int_equal(db->wanted, PIER__WANTED_WRITABLE);
+    assert_string_equal(db->attributes, "primary");
+    assert_string_equal(option("target_session_attrs"), "");
+}
+
+static void test_url__the_environment_balances(void **state)
+{
+    (void)state;
+    setenv("PGLOADBALANCEHOSTS", "random", 1);
+    read_url("postgresql://one,two/app");
+    assert_true(db->random);
+    unsetenv("PGLOADBALANCEHOSTS");
+}
+
+static void test_url__its_own_choice_goes_before_the_environment(void **state)
+{
+    (void)state;
+    setenv("PGLOADBALANCEHOSTS", "random", 1);
+    read_url("postgresql://one,two/app?load_balance_hosts=disable");
+    assert_false(db->random);
+    unsetenv("PGLOADBALANCEHOSTS");
+}
+
+static void test_url__a_password_needs_no_files(void **state)
+{
+    (void)state;
+    read_url("postgresql://ada:s3cret@one/app");
+    assert_false(db->reads_files);
+}
+
+static void test_url__without_a_password_files_are_read(void **state)
+{
+    (void)state;
+    read_url("postgresql://ada@one/app");
+    assert_true(db->reads_files);
+}
+
+static void test_settings__stand_behind_the_options_of_the_url(void **state)
+{
+    (void)state;
+    const char *const settings[] = {"search_path=a, b", "x.y=c\\d", NULL};
+    read_url("postgresql://one/app?options=-c%20lock_timeout%3D5");
+    assert_int_equal(pier__postgres_settings_add(db, settings, &err), 0);
+    assert_string_equal(option("options"), "-c lock_timeout=5 -c search_path=a,\\ b -c x.y=c\\\\d");
+}
+
+static void test_settings__need_a_name_and_a_value(void **state)
+{
+    (void)state;
+    const char *const settings[] = {"a=b", "c d=e", NULL};
+    read_url("postgresql://one/app");
+    assert_int_equal(pier__postgres_settings_add(db, settings, &err), PIER_EINVAL);
+    assert_non_null(strstr(err.message, "setting 2 is \"c d=e\""));
 }
 
 static void test_url__has_keys_of_its_own_that_libpq_does_not_see(void **state)
@@ -222,6 +291,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_url__names_the_server_without_secrets),
+        TEST(test_url__says_which_servers_are_wanted),
+        TEST(test_url__the_environment_balances),
+        TEST(test_url__its_own_choice_goes_before_the_environment),
+        TEST(test_url__a_password_needs_no_files),
+        TEST(test_url__without_a_password_files_are_read),
+        TEST(test_settings__stand_behind_the_options_of_the_url),
+        TEST(test_settings__need_a_name_and_a_value),
         TEST(test_url__has_keys_of_its_own_that_libpq_does_not_see),
         TEST(test_url__keeps_a_hundred_statements_by_default),
         TEST(test_url__refuses_keys_that_it_does_not_know),

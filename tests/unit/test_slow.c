@@ -11,7 +11,7 @@
 enum { SLOW_MS = 40, LIMIT_MS = 20, COARSE_LIMIT_MS = 60 };
 
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
-static char logged[512];
+static char logged[8192]; /* all of them, as far as there is room */
 static int warnings;
 
 static void note_log(pier_log_level level, const char *message, void *user_data)
@@ -20,7 +20,7 @@ static void note_log(pier_log_level level, const char *message, void *user_data)
     if (level == PIER_LOG_WARNING) {
         pthread_mutex_lock(&log_lock);
         warnings++;
-        strncpy(logged, message, sizeof logged - 1);
+        strncat(logged, message, sizeof logged - 1 - strlen(logged));
         pthread_mutex_unlock(&log_lock);
     }
 }

@@ -4,6 +4,7 @@
 #include "tests/support/valgrind.h"
 
 #include <fcntl.h>
+#include <pier/event.h>
 #include <pier/group.h>
 #include <pier/task.h>
 #include <pthread.h>
@@ -158,10 +159,11 @@ static void test_stack_size__can_be_chosen(void **state)
     pier_runner_close(deep);
 }
 
-static int dive_together(pier_task *self, void *arg, pier_error *err)
+static int dive_and_wait(pier_task *self, void *measured, pier_error *err)
 {
+    (void)self;
     int depth = dive(200);
-    return depth == 200 ? pier_task_sleep(self, (intptr_t)arg, err) : PIER_EUSER;
+    return depth == 200 ? pier_event_wait(measured, err) : PIER_EUSER;
 }
 
 static void test_stacks__that_were_deep_give_their_memory_back(void **state)
@@ -170,13 +172,16 @@ static void test_stacks__that_were_deep_give_their_memory_back(void **state)
     enum { DEEP = 200 };
     long before = resident_bytes();
     pier_group *group = pier_group_open(runner, NULL, NULL);
+    pier_event *measured = pier_event_new(runner, NULL);
     for (int i = 0; i < DEEP; i++) {
-        pier_group_start(group, dive_together, (void *)50);
+        pier_group_start(group, dive_and_wait, measured);
     }
     assert_int_equal(pier_task_run(runner, give_arg, (void *)1, NULL), 1); /* all have begun */
     long most = resident_bytes() - before;
+    pier_event_set(measured);
     assert_int_equal(pier_group_close(group, NULL), 0);
     long after = resident_bytes() - before;
+    pier_event_free(measured);
     if (!FEWER) {
         assert_true(most > DEEP * 190L * 1024);
         assert_true(after < DEEP * 40L * 1024);

@@ -45,7 +45,8 @@ PIER_API pier_executor *pier_executor_open(pier_runner *runner,
  * Runs `fn(arg)` on one of the executor's threads.
  *
  * A job that is cancelled before it starts never starts. One that runs cannot be stopped: a blocked
- * caller returns at its deadline, and the job goes on, with `arg`.
+ * caller returns at its deadline, and the job goes on, with `arg`. Where that may happen `arg` must
+ * not point into the caller's stack; pier_offload works on a copy.
  *
  * @param executor  borrowed until the future has settled
  * @param fn        borrowed until the future has settled
@@ -62,7 +63,7 @@ PIER_API pier_future *pier_executor_run_async(pier_executor *executor, pier_exec
 
 /**
  * Runs `fn(arg)` on the runner's own executor, which is opened with the first such call and closed
- * with the runner.
+ * with the runner. What pier_executor_run says about jobs that cannot be stopped holds here too.
  *
  * @param runner  borrowed until the future has settled
  * @param fn      borrowed until the future has settled

@@ -49,7 +49,7 @@ PIER_API pier_future *pier_file_open_async(pier_runner *runner, const char *path
                                            const pier_file_options *options);
 
 /**
- * Reads on from the position.
+ * Reads on from the position. Behind the bytes is a zero byte.
  *
  * @param file  borrowed until the future has settled
  * @param size  in bytes; fewer come only where the file ends
@@ -142,7 +142,7 @@ PIER_SYNC(int, checked)
 PIER_API pier_future *pier_file_close_async(pier_file *file);
 
 /**
- * Reads a whole file.
+ * Reads a whole file. Behind its bytes is a zero byte.
  *
  * @param runner    borrowed until the future has settled
  * @param path      copied

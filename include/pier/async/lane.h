@@ -31,14 +31,16 @@ PIER_API pier_lane *pier_lane_open(pier_runner *runner, const char *name, pier_e
  * Runs `fn(arg)` on the lane's thread, after all that was queued before it.
  *
  * A job that is cancelled before it starts never starts. One that runs cannot be stopped: a
- * blocked caller returns at its deadline, and the job goes on, with `arg`.
+ * blocked caller returns at its deadline, and the job goes on, with `arg`. Where that may happen
+ * `arg` must not point into the caller's stack.
  *
  * @param lane  borrowed until the future has settled
  * @param fn    borrowed until the future has settled
  * @param arg   shared: handed to `fn`, must live until the job has ended
  * @return owned: the future of what `fn` returns
  *
- * Errors: PIER_EDEADLOCK when a job of this lane waits for another of this lane.
+ * Errors: PIER_EDEADLOCK when a job of this lane waits for another of this lane; PIER_EBUSY where
+ * 1,024 jobs wait in it already.
  * Threads: any. Mirrors: asyncio `run_in_executor`.
  */
 PIER_SYNC(int)

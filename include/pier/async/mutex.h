@@ -40,7 +40,8 @@ PIER_API pier_mutex *pier_mutex_new(pier_runner *runner, const char *name, pier_
  * @return owned: the future of 0
  *
  * Errors: PIER_EDEADLOCK (the caller holds it already), PIER_ETIMEDOUT, PIER_ECANCELLED;
- * PIER_ECLOSED when it is freed meanwhile. Threads: any. Mirrors: `asyncio.Lock.acquire`.
+ * PIER_ECLOSED when it is freed meanwhile.
+ * Threads: any. Mirrors: `asyncio.Lock.acquire`.
  */
 PIER_SYNC(int, checked, fast)
 PIER_API pier_future *pier_mutex_lock_async(pier_mutex *mutex);

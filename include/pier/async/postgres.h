@@ -38,6 +38,10 @@ typedef struct pier_postgres_options {
     size_t struct_size;              /* set by PIER_POSTGRES_OPTIONS */
     pier_postgres_password password; /* NULL: that of the URL, PGPASSWORD or the pass file */
     void *user_data; /* shared: handed to `password`, must live until the runner is closed */
+    /* Settings of the server for each session, "name=value" each and a NULL at the end; copied.
+     * They are the session's defaults, so that a reset leaves them. (PgBouncer refuses them, unless
+     * its ignore_startup_parameters names `options`.) NULL: none. */
+    const char *const *settings;
 } PIER_DESIGNATED pier_postgres_options;
 
 /* pier_db_open(runner, url, PIER_DB_OPTIONS(.postgres = PIER_POSTGRES_OPTIONS(.password = fn)),

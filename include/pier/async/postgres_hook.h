@@ -7,8 +7,8 @@
  *
  * A hook runs where the connection is being worked on: on the thread that blocks in a call, or on
  * the loop thread, under no lock of Pier's. What a statement has caused is told before the call or
- * the future of it ends, unless that was cancelled. Several connections call at once. A hook must not wait for anything: no
- * blocking function of Pier, and no long work.
+ * the future of it ends, unless that was cancelled. Several connections call at once. A hook must
+ * not wait for anything: no blocking function of Pier, and no long work.
  */
 #include <pier/async/db.h>
 #include <pier/hooks.h>
