@@ -213,7 +213,8 @@ def print_tables(all_measured, workers):
 
 def start_cluster(directory):
     os.chmod(directory, 0o755)
-    done = subprocess.run([TOP / "scripts/local-postgres", "start", f"{directory}/pg", "--port", "free"], check=True,
+    done = subprocess.run([TOP / "scripts/local-postgres", "start", f"{directory}/pg", "--port", "free",
+                           "max_connections=300"], check=True,
                           capture_output=True, text=True)
     return done.stdout.splitlines()[0]
 

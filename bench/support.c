@@ -456,7 +456,8 @@ const char *bench_postgres(void)
     const char *top = bench_source_dir();
     snprintf(command, sizeof command,
              "d=$(mktemp -d \"${TMPDIR:-/tmp}/pier-bench-XXXXXX\") && chmod 755 \"$d\" &&"
-             " '%s/scripts/local-postgres' start \"$d/pg\" && exec >/dev/null; cat >/dev/null;"
+             " '%s/scripts/local-postgres' start \"$d/pg\" max_connections=300 && exec >/dev/null; "
+             "cat >/dev/null;"
              " '%s/scripts/local-postgres' stop \"$d/pg\"; rm -rf \"$d\"",
              top, top);
     return bench_server(command);

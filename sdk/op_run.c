@@ -105,9 +105,12 @@ static unsigned sleep_here(pier__op *op, int64_t until, bool quick)
 static unsigned wait_here(pier__op *op, struct pier__waiting *entry)
 {
     for (bool quick = true;; quick = false) {
-        unsigned mail = atomic_exchange(&op->mail, 0) & PIER__MAIL_EVENTS;
-        if (mail) {
-            return mail;
+        /* Looking first is cheaper where nothing has come, which is as a rule. */
+        if (atomic_load(&op->mail)) {
+            unsigned mail = atomic_exchange(&op->mail, 0) & PIER__MAIL_EVENTS;
+            if (mail) {
+                return mail;
+            }
         }
         if (op->wait.kind == PIER__WAIT_WORK) {
             work_here(op);
@@ -215,6 +218,7 @@ static bool step_here(pier__op *op, pier_error *err)
             }
             pier__op_cancelled_error(op, err ? err : &(pier_error){0});
             leave_long_wait(op);
+            pier__runner_ref(op->runner); /* the operation may be gone before this thread leaves */
             give_to_loop(op);
             return false;
         }
@@ -236,7 +240,7 @@ static pier_future *run_here(pier__op *op, pier_error *err)
         op->deadline = op->scope->deadline;
     }
     pier_runner *runner = op->runner;
-    pier__runner_enter(runner);
+    pier__runner_enter_kept(runner);
     bool settled = true;
     int status = pier__op_interrupted(op);
     if (status) {
@@ -244,11 +248,13 @@ static pier_future *run_here(pier__op *op, pier_error *err)
     } else {
         settled = step_here(op, err);
     }
-    if (settled) {
-        op->scope = NULL;
+    if (!settled) {
+        pier__runner_leave(runner);
+        return NULL;
     }
-    pier__runner_leave(runner);
-    return settled ? op : NULL;
+    op->scope = NULL;
+    pier__runner_leave_kept(runner);
+    return op;
 }
 
 /* ---- Handing it over ---------------------------------------------------------------------- */

@@ -111,8 +111,6 @@ static inline bool pier__runner_forked(const pier_runner *runner)
     return runner->fork_generation != pier__fork_generation;
 }
 
-/* Brackets what a thread does on the runner. Close first changes the state, then waits until no
- * thread is inside, and in the end frees the runner. Nests. */
 /* The memory of a runner lives as long as the operations that were made on it: a future may be used
  * after its runner was closed. */
 void pier__runner_unref(pier_runner *runner);
@@ -122,17 +120,30 @@ static inline void pier__runner_ref(pier_runner *runner)
     atomic_fetch_add_explicit(&runner->refs, 1, memory_order_relaxed);
 }
 
-static inline void pier__runner_enter(pier_runner *runner)
+/* Brackets what a thread does on the runner. Close first changes the state, then waits until no
+ * thread is inside. Nests. `kept`: an operation of the caller's keeps the memory until it has left.
+ */
+static inline void pier__runner_enter_kept(pier_runner *runner)
 {
-    pier__runner_ref(runner);
     atomic_fetch_add(&runner->threads, 1);
 }
 
-static inline void pier__runner_leave(pier_runner *runner)
+static inline void pier__runner_leave_kept(pier_runner *runner)
 {
     if (atomic_fetch_sub(&runner->threads, 1) == 1 && atomic_load(&runner->state)) {
         pier__word_wake(&runner->threads);
     }
+}
+
+static inline void pier__runner_enter(pier_runner *runner)
+{
+    pier__runner_ref(runner);
+    pier__runner_enter_kept(runner);
+}
+
+static inline void pier__runner_leave(pier_runner *runner)
+{
+    pier__runner_leave_kept(runner);
     pier__runner_unref(runner);
 }
 

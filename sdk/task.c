@@ -279,7 +279,8 @@ static pier__op *task_op_with(pier_runner *runner, pier_task_fn fn, void *arg,
 {
     pier__op *op = task_op(runner, fn, arg);
     if (options->name && op->cls == &task_class) {
-        strncat(((pier_task *)op)->name, options->name, PIER__TASK_NAME_MAX);
+        size_t size = strnlen(options->name, PIER__TASK_NAME_MAX);
+        memcpy(((pier_task *)op)->name, options->name, size); /* zeroed before */
     }
     return op;
 }
