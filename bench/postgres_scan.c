@@ -121,12 +121,14 @@ static void run_cursor_in_tx(void *context, int64_t i)
 
 static PGconn *open_raw(const char *url)
 {
+    static const char insert[] =
+        "insert into bench_scan"
+        " select i, i, 'name of row ' || i, i * 0.5 from generate_series(1, 1000000) i";
     static const char *const script[] = {
         "set client_min_messages = warning",
         "drop table if exists bench_scan",
         "create unlogged table bench_scan(id int, big bigint, name text, weight float8)",
-        "insert into bench_scan select i, i, 'name of row ' || i, i * 0.5 "
-        "from generate_series(1, 1000000) i",
+        insert,
         "vacuum analyze bench_scan",
     };
     PGconn *connection = PQconnectdb(url);
