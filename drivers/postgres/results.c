@@ -172,12 +172,15 @@ static bool only_reads(const pier__postgres_conn *conn, const char *tag)
 /* The number at the end of a tag: of rows. */
 static int64_t count_rows(const char *tag, size_t length)
 {
-    int64_t number = 0, place = 1;
-    for (; length > 0 && tag[length - 1] >= '0' && tag[length - 1] <= '9' && place < INT64_MAX / 10;
-         length--, place *= 10) {
-        number += place * (tag[length - 1] - '0');
+    uint64_t number = 0;
+    size_t at = length;
+    while (at > 0 && tag[at - 1] >= '0' && tag[at - 1] <= '9') {
+        at--;
     }
-    return number;
+    for (; at < length; at++) {
+        number = number * 10 + (uint64_t)(tag[at] - '0');
+    }
+    return number > INT64_MAX ? INT64_MAX : (int64_t)number;
 }
 
 static void take_tag(pier__postgres_conn *conn, const char *tag, size_t size)
