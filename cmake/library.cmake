@@ -40,6 +40,9 @@ endfunction()
 
 add_library(pier_objects OBJECT ${pier_sources})
 pier_compile_options(pier_objects)
+if(PIER_BUILD_FUZZ)
+    target_compile_options(pier_objects PRIVATE -fsanitize=fuzzer-no-link)
+endif()
 set_target_properties(pier_objects PROPERTIES POSITION_INDEPENDENT_CODE ON C_VISIBILITY_PRESET hidden)
 # Calls among the library's own functions are direct: nobody may replace them from outside.
 include(CheckCCompilerFlag)
