@@ -371,9 +371,7 @@ int64_t pier_row_int64(const pier_row *row, int column)
     if (read && value.type == PIER_INT64) {
         return value.as.i; /* mostly; all the rest is for other types, and failures */
     }
-    if ((!read ||
-         to_int64(row->block, column, &value, &to, &err) < 0) &&
-        row) {
+    if ((!read || to_int64(row->block, column, &value, &to, &err) < 0) && row) {
         record(row->block, &err);
     }
     return to;
@@ -388,9 +386,7 @@ double pier_row_double(const pier_row *row, int column)
     if (read && value.type == PIER_DOUBLE) {
         return value.as.d;
     }
-    if ((!read ||
-         to_double(row->block, column, &value, &to, &err) < 0) &&
-        row) {
+    if ((!read || to_double(row->block, column, &value, &to, &err) < 0) && row) {
         record(row->block, &err);
     }
     return to;

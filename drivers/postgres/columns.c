@@ -28,9 +28,8 @@ static size_t measure(const char *at, const char *end, int count)
 static pier__postgres_columns *allocate(int count, size_t names)
 {
     size_t n = (size_t)count;
-    pier__postgres_columns *columns =
-        pier__malloc(sizeof *columns +
-                     n * (sizeof(char *) + sizeof(Oid) + sizeof(int32_t) + 3) + names);
+    pier__postgres_columns *columns = pier__malloc(
+        sizeof *columns + n * (sizeof(char *) + sizeof(Oid) + sizeof(int32_t) + 3) + names);
     if (!columns) {
         return NULL;
     }
@@ -58,8 +57,7 @@ static void fill(pier__postgres_columns *columns, const char *at)
         columns->modifiers[i] = (int32_t)pier__get32(at + MODIFIER_AT);
         bool binary = pier__get16(at + FORMAT_AT) == 1;
         columns->unreadable |= binary && !pier__postgres_has_binary(columns->types[i]);
-        columns->as_sent[i] =
-            (unsigned char)pier__postgres_kind_of(columns->types[i], binary);
+        columns->as_sent[i] = (unsigned char)pier__postgres_kind_of(columns->types[i], binary);
         at += NUMBERS;
     }
 }

@@ -14,8 +14,8 @@ typedef struct pier__postgres_columns {
     atomic_int refs;
     int count;
     bool unreadable; /* some come in a binary format that is not known here */
-    bool mixed;  /* not all of them are asked for in the same format */
-    bool binary; /* the format of all, where it is not mixed */
+    bool mixed;      /* not all of them are asked for in the same format */
+    bool binary;     /* the format of all, where it is not mixed */
     /* Arrays of `count`, behind this struct. */
     Oid *types;
     int32_t *modifiers;

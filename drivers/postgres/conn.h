@@ -89,11 +89,11 @@ typedef struct pier__postgres_cursor pier__postgres_cursor;
 
 /* One statement that runs for many rows; the failure stands last, because it is large. */
 typedef struct pier__postgres_many {
-    bool counting;     /* the answers are added up */
-    bool in_savepoint; /* in a transaction that the user has begun on a lease */
-    bool complete;     /* all rows were sent, and what commits them */
-    size_t sent;       /* rows */
-    int64_t lead;      /* statements that were sent before them */
+    bool counting;       /* the answers are added up */
+    bool in_savepoint;   /* in a transaction that the user has begun on a lease */
+    bool complete;       /* all rows were sent, and what commits them */
+    size_t sent;         /* rows */
+    int64_t lead;        /* statements that were sent before them */
     int64_t rows_before; /* of the writer's, for messages */
     pier_error failure;  /* of a row that could not be bound */
 } pier__postgres_many;
@@ -104,9 +104,12 @@ typedef struct pier__postgres_conn {
     PGconn *pg;      /* opens it, cancels and ends it; NULL while it is not connected */
     int fd;
     pier__postgres_transport transport; /* while it is open */
-    char tx;           /* in the server's words: I outside a transaction, T in one, E in one that
-                          has failed */
-    char encoding[24]; /* of the session; "": as it was asked for */
+    char tx; /* in the server's words: I outside a transaction, T in one, E in one that
+                has failed */
+    /* What the server reports of the session; "": nothing. */
+    char encoding[24];
+    char standby[4],
+        reads_only[4]; /* "on" or "off": in_hot_standby, default_transaction_read_only */
     bool idle;         /* has been in the pool since its last request */
     bool said_goodbye; /* the server is about to end the session */
     pier__postgres_said said;
@@ -146,12 +149,12 @@ typedef struct pier__postgres_conn {
     bool described;   /* what it takes and gives is known: */
     int param_count;
     Oid *param_types;
-    pier__postgres_columns *columns;  /* of the rows; NULL: there are none */
-    const unsigned char *kinds;       /* one of their arrays */
-    pier__postgres_builder builder;   /* and the rows */
-    bool out_of_memory, too_much;     /* why they are dropped */
-    pier__postgres_report *error;     /* the first */
-    int64_t error_part;               /* how many statements had ended before it */
+    pier__postgres_columns *columns; /* of the rows; NULL: there are none */
+    const unsigned char *kinds;      /* one of their arrays */
+    pier__postgres_builder builder;  /* and the rows */
+    bool out_of_memory, too_much;    /* why they are dropped */
+    pier__postgres_report *error;    /* the first */
+    int64_t error_part;              /* how many statements had ended before it */
     pier__postgres_many many;
     pier__postgres_cancel *cancel;
     int64_t until;                   /* the bound of cleaning up; 0: none */
@@ -160,8 +163,8 @@ typedef struct pier__postgres_conn {
     /* Between requests. */
     bool named;        /* prepared statements of the user's may be there */
     unsigned tx_count; /* transactions that have ended */
-    uint64_t portals; /* the numbers of those that cursors have open */
-    bool closing;     /* the answer to the end of one is still to come */
+    uint64_t portals;  /* the numbers of those that cursors have open */
+    bool closing;      /* the answer to the end of one is still to come */
 
     /* Rows of a cursor that occupies the connection. It may be freed before they have ended, so it
      * is known by a number; 0: no rows are coming. */
@@ -260,13 +263,15 @@ void pier__postgres_reset_failed(const pier__postgres_conn *conn);
 /* Notes what is run, so that it can be undone. */
 void pier__postgres_note_effects(pier__postgres_conn *conn, unsigned effects);
 void pier__postgres_note_script(pier__postgres_conn *conn, const char *sql);
+/* The server reports a setting. */
+void pier__postgres_note_parameter(pier__postgres_conn *conn, const char *name, const char *value);
 /* Notes what state a request has left the session in. */
 void pier__postgres_settle(pier__postgres_conn *conn);
 
 /* results.c: what the server answers. */
 
-/* Sends what is left to be sent, reads what has come and takes it, up to a full block of rows or the
- * end of the answer. */
+/* Sends what is left to be sent, reads what has come and takes it, up to a full block of rows or
+ * the end of the answer. */
 void pier__postgres_receive(pier__postgres_conn *conn);
 /* Takes what has been read. */
 void pier__postgres_collect(pier__postgres_conn *conn);
@@ -336,13 +341,13 @@ enum {
     PIER__STEP_PREPARING,
     PIER__STEP_EXECUTING,
     PIER__STEP_STREAMING, /* rows of a cursor are coming */
-    PIER__STEP_FETCHING, /* from a portal */
+    PIER__STEP_FETCHING,  /* from a portal */
     PIER__STEP_CLOSING,
     PIER__STEP_CLOSED,  /* one that was closed before: its answer comes first */
     PIER__STEP_SENDING, /* rows that are not all sent yet */
     PIER__STEP_MANY,    /* all are */
     PIER__STEP_UNDOING, /* what they have done */
-    PIER__STEP_NAMING /* types */
+    PIER__STEP_NAMING   /* types */
 };
 
 /* cursor.c */

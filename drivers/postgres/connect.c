@@ -328,6 +328,8 @@ static pier__postgres_progress go_on(pier__postgres_conn *conn, pier__db_op *op,
 /* From now on libpq is not asked any more, but to cancel and to end the session. */
 static void finish_connecting(pier__postgres_conn *conn)
 {
+    static const char *const reported[] = {"client_encoding", "in_hot_standby",
+                                           "default_transaction_read_only"};
     PGconn *pg = conn->pg;
     conn->pg = NULL;
     pier__postgres_connect_end(conn);
@@ -336,8 +338,9 @@ static void finish_connecting(pier__postgres_conn *conn)
     conn->tx = 'I';
     conn->lost = conn->answered = false;
     conn->said_goodbye = false;
-    const char *encoding = PQparameterStatus(pg, "client_encoding");
-    snprintf(conn->encoding, sizeof conn->encoding, "%s", encoding ? encoding : "");
+    for (size_t i = 0; i < sizeof reported / sizeof *reported; i++) {
+        pier__postgres_note_parameter(conn, reported[i], PQparameterStatus(pg, reported[i]));
+    }
     conn->said.pid = PQbackendPID(pg);
     PQsetnonblocking(pg, 1);
     conn->base.open = true;

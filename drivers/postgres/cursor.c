@@ -1,8 +1,8 @@
 /*
- * Cursors. Outside a transaction the rows of the statement come as fast as they are read, and occupy
- * the connection: constant memory, one round trip, also behind poolers. In a transaction they come
- * from a portal, so many at a time, so that other statements can run between. The server has planned
- * for all of them in both cases, unlike for a cursor that is declared.
+ * Cursors. Outside a transaction the rows of the statement come as fast as they are read, and
+ * occupy the connection: constant memory, one round trip, also behind poolers. In a transaction
+ * they come from a portal, so many at a time, so that other statements can run between. The server
+ * has planned for all of them in both cases, unlike for a cursor that is declared.
  */
 #include "drivers/postgres/conn.h"
 

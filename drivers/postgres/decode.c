@@ -58,7 +58,8 @@ static pier__postgres_kind binary_kind(Oid type)
     case PIER__OID_JSONB:
         return PIER__KIND_JSONB;
     default:
-        return pier__postgres_has_binary(type) && type != PIER__OID_BYTEA ? PIER__KIND_TEXT : PIER__KIND_BYTEA;
+        return pier__postgres_has_binary(type) && type != PIER__OID_BYTEA ? PIER__KIND_TEXT
+                                                                          : PIER__KIND_BYTEA;
     }
 }
 

@@ -1,6 +1,6 @@
 /*
- * Arguments for the server. Each conversion is decided by two things: what the caller bound, and which
- * type the server described for the parameter. Whatever could lose something is refused.
+ * Arguments for the server. Each conversion is decided by two things: what the caller bound, and
+ * which type the server described for the parameter. Whatever could lose something is refused.
  */
 #include "drivers/postgres/encode.h"
 

@@ -1,6 +1,6 @@
 /*
- * SQLSTATEs and texts, the server's and libpq's, as errors. Programs decide by status and SQLSTATE; the texts may be
- * in the server's language.
+ * SQLSTATEs and texts, the server's and libpq's, as errors. Programs decide by status and SQLSTATE;
+ * the texts may be in the server's language.
  */
 #include "drivers/postgres/error.h"
 
@@ -105,7 +105,8 @@ static void add_names(pier_error *err, const pier__postgres_report *report)
     }; /* as long as names are in Postgres; a function of the user's can send
           longer ones */
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        add_text(err, fields[i].field, pier__postgres_report_text(report, fields[i].code), NAME_SIZE);
+        add_text(err, fields[i].field, pier__postgres_report_text(report, fields[i].code),
+                 NAME_SIZE);
     }
 }
 

@@ -66,10 +66,9 @@ static void send_end(pier__db_op *op, bool complete)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     conn->many.complete = complete;
-    bool added =
-        !complete || !has_own_transaction(op) ||
-        pier__message_command(&conn->transport,
-                              conn->many.in_savepoint ? "RELEASE pier_many" : "COMMIT");
+    bool added = !complete || !has_own_transaction(op) ||
+                 pier__message_command(&conn->transport,
+                                       conn->many.in_savepoint ? "RELEASE pier_many" : "COMMIT");
     conn->syncs--; /* it was counted when the rows began */
     if (pier__postgres_send(op, added && pier__postgres_add_sync(conn))) {
         pier__postgres_await(op, PIER__STEP_MANY);
@@ -180,8 +179,7 @@ static void undo(pier__db_op *op)
 static void undone(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    if (has_own_transaction(op) && !conn->many.in_savepoint &&
-        conn->tx != 'I') {
+    if (has_own_transaction(op) && !conn->many.in_savepoint && conn->tx != 'I') {
         conn->base.dead = true; /* the end of the session rolls back as well */
     }
     if (!conn->base.dead && conn->many.failure.status == 0 && pier__postgres_prepare_again(op)) {

@@ -140,8 +140,8 @@ void pier__postgres_take_early_notice(void *arg, const PGresult *notice)
 {
     char body[2048];
     size_t size = 0;
-    const int letters[] = {PG_DIAG_SEVERITY, PG_DIAG_SEVERITY_NONLOCALIZED,
-                           PG_DIAG_SQLSTATE, PG_DIAG_SOURCE_FUNCTION,
+    const int letters[] = {PG_DIAG_SEVERITY,        PG_DIAG_SEVERITY_NONLOCALIZED,
+                           PG_DIAG_SQLSTATE,        PG_DIAG_SOURCE_FUNCTION,
                            PG_DIAG_MESSAGE_PRIMARY, PG_DIAG_MESSAGE_DETAIL,
                            PG_DIAG_MESSAGE_HINT};
     for (size_t i = 0; i < sizeof letters / sizeof *letters; i++) {

@@ -82,8 +82,8 @@ bool pier__postgres_prepare_send(pier__db_op *op, bool whole)
     conn->keeping = op->request == PIER__FETCH;
     return pier__postgres_send(
         op, add_closes(conn) &&
-                pier__message_parse(transport, statement->name, statement->sql,
-                                    statement->sql_size, NULL, 0) &&
+                pier__message_parse(transport, statement->name, statement->sql, statement->sql_size,
+                                    NULL, 0) &&
                 pier__message_describe(transport, PIER__MESSAGE_STATEMENT, statement->name) &&
                 (!conn->whole || add_execution(transport, statement->name)) &&
                 pier__postgres_add_sync(conn));
@@ -216,8 +216,7 @@ bool pier__postgres_prepare_again(pier__db_op *op)
         forget_on_server(conn, statement);
     }
     pier__postgres_statement_free(statement);
-    bool again = !op->scratch.flag && !op->op.cancelled &&
-                 conn->tx == 'I' && !conn->base.in_tx;
+    bool again = !op->scratch.flag && !op->op.cancelled && conn->tx == 'I' && !conn->base.in_tx;
     op->scratch.flag = true;
     if (again) {
         pier__postgres_results_clear(conn);

@@ -224,7 +224,8 @@ bool pier__postgres_send(pier__db_op *op, bool added)
     if (left >= 0) {
         return true;
     }
-    /* Something is half sent, or the connection broke: then the server's last words may be there. */
+    /* Something is half sent, or the connection broke: then the server's last words may be there.
+     */
     if (added && !conn->transport.short_of_memory) {
         conn->flushing = true;
         pier__postgres_receive(conn);
@@ -423,9 +424,9 @@ bool pier__postgres_make_block(pier__db_op *op)
         return false;
     }
     if (!conn->out_of_memory && !conn->too_much) {
-        op->block = pier__postgres_rows(&conn->builder, &conn->transport, conn->columns,
-                                        conn->kinds, op->room,
-                                        op->reads_here ? sizeof op->room : 0);
+        op->block =
+            pier__postgres_rows(&conn->builder, &conn->transport, conn->columns, conn->kinds,
+                                op->room, op->reads_here ? sizeof op->room : 0);
     }
     if (!op->block) {
         conn->too_much ? fail_too_much(op) : pier__postgres_fail_nomem(op);
@@ -647,7 +648,8 @@ void pier__postgres_run_step(pier__db_op *op, unsigned events)
         pier__postgres_receive(conn);
     }
     conn->base.dead |= conn->lost;
-    if (conn->lost && (!conn->answered || conn->error || op->scratch.step == PIER__STEP_RESETTING)) {
+    if (conn->lost &&
+        (!conn->answered || conn->error || op->scratch.step == PIER__STEP_RESETTING)) {
         broke(op);
     } else if (!conn->answered && op->scratch.step == PIER__STEP_SENDING && !conn->flushing) {
         pier__postgres_many_go_on(op);

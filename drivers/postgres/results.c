@@ -10,9 +10,9 @@
 #include <string.h>
 
 enum {
-    HEADER = 5,              /* a letter and four bytes of size, which count themselves */
-    SHORT_MAX = 30000,       /* bytes of a message that has no reason to be longer, as in libpq */
-    LONG_MAX = 1 << 30,      /* a server cannot make longer ones */
+    HEADER = 5,         /* a letter and four bytes of size, which count themselves */
+    SHORT_MAX = 30000,  /* bytes of a message that has no reason to be longer, as in libpq */
+    LONG_MAX = 1 << 30, /* a server cannot make longer ones */
     BLOCK_BYTES_MAX = 1 << 20
 };
 
@@ -237,13 +237,14 @@ static void refuse_copy(pier__postgres_conn *conn)
 
 /* ---- What comes unasked ------------------------------------------------------------------- */
 
-/* Text here is UTF-8, so what encoding a session is in must be known. */
 static void take_parameter(pier__postgres_conn *conn, const char *body, size_t size)
 {
     const char *zero = memchr(body, 0, size);
     size_t name_size = zero ? (size_t)(zero + 1 - body) : size;
-    if (size > name_size && body[size - 1] == 0 && strcmp(body, "client_encoding") == 0) {
-        snprintf(conn->encoding, sizeof conn->encoding, "%s", body + name_size);
+    if (size > name_size && body[size - 1] == 0) {
+        pier__postgres_note_parameter(conn, body, body + name_size);
+    } else {
+        lose(conn, "the server reported a setting that cannot be read");
     }
 }
 

@@ -152,8 +152,7 @@ static rows *copy_rows(const pier__postgres_builder *builder,
                        size_t room_size)
 {
     size_t cells_size = builder->cell_count * sizeof *builder->cells;
-    rows *self =
-        new_rows(builder->count, columns, cells_size + builder->size + 1, room, room_size);
+    rows *self = new_rows(builder->count, columns, cells_size + builder->size + 1, room, room_size);
     if (!self) {
         return NULL;
     }

@@ -8,6 +8,8 @@
 #include "sdk/hooks.h"
 #include "sdk/runner.h"
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -92,6 +94,24 @@ void pier__postgres_suspect(pier__postgres_conn *conn)
     atomic_store_explicit(&db->suspect, coarse_now(), memory_order_relaxed);
 }
 
+void pier__postgres_note_parameter(pier__postgres_conn *conn, const char *name, const char *value)
+{
+    const struct {
+        const char *name;
+        char *place;
+        size_t size;
+    } known[] = {
+        {"client_encoding", conn->encoding, sizeof conn->encoding}, /* text is UTF-8 here */
+        {"in_hot_standby", conn->standby, sizeof conn->standby},
+        {"default_transaction_read_only", conn->reads_only, sizeof conn->reads_only},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (strcmp(name, known[i].name) == 0) {
+            snprintf(known[i].place, known[i].size, "%s", value ? value : "");
+        }
+    }
+}
+
 void pier__postgres_settle(pier__postgres_conn *conn)
 {
     if (conn->closing) {
@@ -130,7 +150,7 @@ static void forget_session(pier__postgres_conn *conn)
     conn->skipping = conn->wanted = 0;
     conn->lost = conn->answered = false;
     conn->portals = 0;
-    conn->encoding[0] = 0;
+    conn->encoding[0] = conn->standby[0] = conn->reads_only[0] = 0;
     pier__postgres_results_clear(conn);
     pier__postgres_builder_fini(&conn->builder);
     pier__postgres_transport_fini(&conn->transport);
@@ -201,9 +221,8 @@ static bool send_undo(pier__postgres_conn *conn, bool in_tx)
         return true;
     }
     pier__postgres_begin(conn);
-    int left = pier__postgres_add_query(conn, sql)
-                   ? pier__postgres_transport_flush(&conn->transport)
-                   : -1;
+    int left =
+        pier__postgres_add_query(conn, sql) ? pier__postgres_transport_flush(&conn->transport) : -1;
     conn->base.resetting = left >= 0;
     conn->flushing = left > 0;
     return left >= 0;

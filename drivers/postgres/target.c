@@ -105,11 +105,9 @@ bool pier__postgres_next_pass(pier__postgres_conn *conn)
 static bool chose_to_read(const pier__db_op *op)
 {
     const pier__postgres_conn *conn = (const pier__postgres_conn *)op->conn;
-    const char *standby = PQparameterStatus(conn->pg, "in_hot_standby");
-    const char *reads = PQparameterStatus(conn->pg, "default_transaction_read_only");
-    bool known = !pier__postgres_is_unnamed(conn) && standby && reads;
+    bool known = !pier__postgres_is_unnamed(conn) && *conn->standby && *conn->reads_only;
     return (op->db->kind == PIER__DB_TX && op->db->read_only) ||
-           (known && strcmp(standby, "off") == 0 && strcmp(reads, "off") == 0);
+           (known && strcmp(conn->standby, "off") == 0 && strcmp(conn->reads_only, "off") == 0);
 }
 
 void pier__postgres_check_target(pier__db_op *op, pier_error *err)

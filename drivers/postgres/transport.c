@@ -267,7 +267,8 @@ static bool make_in_room(pier__postgres_transport *transport, size_t wanted)
     close_up(transport);
     /* What the peer says of a message's size is not believed at once: it is to send half of it
      * before there is room for the rest. */
-    while (room - transport->in_size < room / 4 || (room < needed && transport->in_size > room / 2)) {
+    while (room - transport->in_size < room / 4 ||
+           (room < needed && transport->in_size > room / 2)) {
         room *= 2;
     }
     if (room == transport->in_room) {

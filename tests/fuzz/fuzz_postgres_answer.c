@@ -19,8 +19,8 @@ static void read_all(const pier_result *block)
 
 static void take_block(pier__postgres_conn *conn)
 {
-    pier_result *block = pier__postgres_rows(&conn->builder, &conn->transport, conn->columns,
-                                             conn->kinds, NULL, 0);
+    pier_result *block =
+        pier__postgres_rows(&conn->builder, &conn->transport, conn->columns, conn->kinds, NULL, 0);
     if (block) {
         read_all(block);
     }

@@ -50,8 +50,8 @@ static void write_two_rows(answer *to)
 static pier_result *take_block(void)
 {
     pier__postgres_conn *conn = &peer.conn;
-    pier_result *block = pier__postgres_rows(&conn->builder, &conn->transport, conn->columns,
-                                             conn->kinds, NULL, 0);
+    pier_result *block =
+        pier__postgres_rows(&conn->builder, &conn->transport, conn->columns, conn->kinds, NULL, 0);
     assert_non_null(block);
     return block;
 }
@@ -335,12 +335,12 @@ static void test_answer__descriptions_and_rows_are_checked(void **state)
     } rows[] = {
         {"", 0},
         {"\0", 1},
-        {"\0\1\0\0\0\0", 6},                                   /* a column too few */
-        {"\0\2\0\0\0\1a", 7},                                  /* the second one is missing */
-        {"\0\2\0\0\0\1a\0\0\0\2b", 12},                        /* and too short */
-        {"\0\2\0\0\0\1a\0\0\0\0b", 12},                        /* something behind it */
-        {"\0\2\0\0\0\1a\177\377\377\377", 11},                 /* 2 GB, it says */
-        {"\0\2\0\0\0\1a\200\0\0\0b", 12},                      /* a negative size */
+        {"\0\1\0\0\0\0", 6},                   /* a column too few */
+        {"\0\2\0\0\0\1a", 7},                  /* the second one is missing */
+        {"\0\2\0\0\0\1a\0\0\0\2b", 12},        /* and too short */
+        {"\0\2\0\0\0\1a\0\0\0\0b", 12},        /* something behind it */
+        {"\0\2\0\0\0\1a\177\377\377\377", 11}, /* 2 GB, it says */
+        {"\0\2\0\0\0\1a\200\0\0\0b", 12},      /* a negative size */
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         said.size = 0;
