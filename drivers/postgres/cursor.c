@@ -323,6 +323,22 @@ static void closed(pier__db_op *op)
 
 /* The requests. */
 
+static void go_on_fetching(pier__db_op *op)
+{
+    pier__postgres_cursor *cursor = cursor_of(op);
+    if (!is_open(pier__postgres_conn_of(op), cursor)) {
+        pier_error err;
+        pier_error_set(&err, PIER_EINVAL,
+                       "%s: the transaction in which the cursor was opened has ended",
+                       op->op.cls->name);
+        pier__postgres_fail(op, &err);
+    } else if (cursor->exhausted) {
+        start_closing(op);
+    } else {
+        fetch_more(op);
+    }
+}
+
 void pier__postgres_cursor_start(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
@@ -340,7 +356,7 @@ void pier__postgres_cursor_start(pier__db_op *op)
         return;
     }
     if (cursor->mode == PIER__CURSOR_PORTAL && cursor->open) {
-        cursor->exhausted ? start_closing(op) : fetch_more(op);
+        go_on_fetching(op);
         return;
     }
     conn->sql = cursor->base.sql;

@@ -635,6 +635,35 @@ SCENARIO(test_cursor__reads_what_cannot_be_declared)
     return 0;
 }
 
+/* The next cursor may have its place on the server by then, and must not be read instead. */
+SCENARIO(test_cursor__ends_with_its_transaction_on_a_lease)
+{
+    pier_error e = {0}, other = {0};
+    pier_db *lease = pier_db_lease(pool, &e);
+    EXPECT(pier_db_execute_script(lease, "begin", &e) == 0);
+    pier_cursor *first = pier_db_cursor(lease, "select generate_series(1, 5000)", NULL, &e);
+    int count = 0;
+    for (; count < 10 && pier_cursor_next(first); count++) {
+    }
+    EXPECT(count == 10);
+    EXPECT(pier_db_execute_script(lease, "commit", &e) == 0 &&
+           pier_db_execute_script(lease, "begin", &e) == 0);
+    pier_cursor *second = pier_db_cursor(lease, "select -generate_series(1, 5000)", NULL, &e);
+    const pier_row *row = pier_cursor_next(second);
+    EXPECT(row && pier_row_int64(row, 0) == -1);
+    while ((row = pier_cursor_next(first))) {
+        EXPECT(pier_row_int64(row, 0) == ++count);
+    }
+    EXPECT(pier_cursor_close(first, &other) == PIER_EINVAL);
+    EXPECT(strstr(other.message, "transaction"));
+    row = pier_cursor_next(second);
+    EXPECT(row && pier_row_int64(row, 0) == -2);
+    EXPECT(pier_cursor_close(second, &e) == 0);
+    EXPECT(pier_db_execute_script(lease, "rollback", &e) == 0);
+    pier_db_close(lease);
+    return 0;
+}
+
 SCENARIO(test_cursor__abandoned_leaves_a_clean_pool)
 {
     pier_error e = {0};
@@ -873,6 +902,7 @@ int main(void)
         BOTH(test_cursor__streams_outside_transactions),
         BOTH(test_cursor__lets_other_statements_run_between_in_a_transaction),
         BOTH(test_cursor__reads_what_cannot_be_declared),
+        BOTH(test_cursor__ends_with_its_transaction_on_a_lease),
         BOTH(test_cursor__abandoned_leaves_a_clean_pool),
         BOTH(test_cursor__abandoned_leaves_its_transaction_alone),
         BOTH(test_cursor__of_a_savepoint_that_was_rolled_back_does_no_harm),
