@@ -131,6 +131,7 @@ typedef struct pier__postgres_conn {
     pier__postgres_statement *statement; /* in the cache, or `unnamed` */
     pier__postgres_statement *preparing; /* not described yet, and so in neither */
     bool flushing;                       /* part of it is not sent yet */
+    bool paused;                         /* it waits for more of a long answer to come */
     bool simple;                         /* it is a Query, without a Sync of its own */
     bool whole;                          /* what is being prepared is executed with that */
 

@@ -178,7 +178,9 @@ static void fetch_more(pier__db_op *op)
     write_name(cursor, name);
     conn->sql = cursor->base.sql;
     conn->sql_size = strlen(conn->sql);
+    size_t before = conn->transport.in_total; /* its rows have been one long answer so far */
     pier__postgres_begin(conn);
+    conn->transport.in_total = before;
     conn->keeping = true;
     conn->columns = pier__postgres_columns_ref(cursor->columns);
     conn->kinds = cursor->kinds;

@@ -254,8 +254,10 @@ static bool decode_text_format(const pier_result *block, pier__postgres_kind kin
     }
 }
 
-bool pier__postgres_decode(const pier_result *block, pier__postgres_kind kind, const char *data,
-                           size_t size, pier_value *value, pier_error *err)
+__attribute__((noinline)) bool pier__postgres_decode(const pier_result *block,
+                                                     pier__postgres_kind kind, const char *data,
+                                                     size_t size, pier_value *value,
+                                                     pier_error *err)
 {
     switch (kind) {
     case PIER__KIND_TEXT:

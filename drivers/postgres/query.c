@@ -18,7 +18,12 @@ enum {
     /* A cancel request that reaches the server before the statement does is lost, so it is
      * repeated, after this time, then twice that, and so on. */
     CANCEL_AGAIN_MS = 20,
-    ARGS_MAX = 65535 /* the protocol counts them in 16 bits */
+    ARGS_MAX = 65535, /* the protocol counts them in 16 bits */
+    /* A server sends 8 KB at a time, and to be woken for each costs both sides more than the bytes
+     * do. Of an answer that has been this long already a thread therefore waits for some more
+     * without looking, for less time than the server needs to fill the socket's buffers. */
+    FLOWING_BYTES = 1 << 20,
+    PAUSE_NS = 150000
 };
 
 static void start_request(pier__db_op *op);
@@ -184,6 +189,20 @@ static void wait_for_socket(pier__db_op *op)
     wait->until = conn->until ? clean_up_bound(conn) : 0;
 }
 
+/* The same, in a long answer. */
+static void wait_for_more(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    if (op->op.on_loop || conn->transport.in_total < FLOWING_BYTES || conn->paused || conn->until) {
+        conn->paused = false;
+        wait_for_socket(op);
+        return;
+    }
+    conn->paused = true;
+    op->op.wait.kind = PIER__WAIT_WAKE;
+    op->op.wait.until = pier__now() + PAUSE_NS;
+}
+
 static void wait_for_cancel(pier__db_op *op)
 {
     op->op.wait.kind = PIER__WAIT_WAKE;
@@ -200,7 +219,8 @@ void pier__postgres_await(pier__db_op *op, int step)
 
 void pier__postgres_begin(pier__postgres_conn *conn)
 {
-    conn->answered = conn->simple = conn->keeping = false;
+    conn->answered = conn->simple = conn->keeping = conn->paused = false;
+    conn->transport.in_total = 0;
 }
 
 bool pier__postgres_add_query(pier__postgres_conn *conn, const char *sql)
@@ -637,6 +657,9 @@ static void broke(pier__db_op *op)
 void pier__postgres_run_step(pier__db_op *op, unsigned events)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    if (conn->paused && events & PIER__EXPIRED) {
+        events = (events & ~(unsigned)PIER__EXPIRED) | PIER__READABLE;
+    }
     if (events & (PIER__CANCEL | PIER__EXPIRED) && wind_up(op, events)) {
         return;
     }
@@ -645,7 +668,9 @@ void pier__postgres_run_step(pier__db_op *op, unsigned events)
         return;
     }
     if (events & (PIER__READABLE | PIER__WRITABLE) && !conn->answered) {
+        size_t before = conn->transport.in_total;
         pier__postgres_receive(conn);
+        conn->paused = conn->paused && conn->transport.in_total == before;
     }
     conn->base.dead |= conn->lost;
     if (conn->lost &&
@@ -654,7 +679,7 @@ void pier__postgres_run_step(pier__db_op *op, unsigned events)
     } else if (!conn->answered && op->scratch.step == PIER__STEP_SENDING && !conn->flushing) {
         pier__postgres_many_go_on(op);
     } else if (!conn->answered && !has_block(op)) {
-        wait_for_socket(op);
+        wait_for_more(op);
     } else if (conn->cancel && !pier__postgres_cancel_done(conn->cancel)) {
         wait_for_cancel(op);
     } else {

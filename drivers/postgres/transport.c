@@ -297,6 +297,7 @@ pier__postgres_came pier__postgres_transport_receive(pier__postgres_transport *t
     } while (got < 0 && errno == EINTR);
     if (got > 0) {
         transport->in_size += (size_t)got;
+        transport->in_total += (size_t)got;
         return (size_t)got == room ? PIER__CAME_SOME : PIER__CAME_ALL;
     }
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {

@@ -18,7 +18,8 @@ typedef struct pier__postgres_transport {
      * is there. */
     char *in;
     size_t in_keep, in_at, in_size, in_room;
-    size_t in_hint; /* room for the next buffer */
+    size_t in_hint;  /* room for the next buffer */
+    size_t in_total; /* bytes that have come, since its owner set it to 0 */
     /* What goes. */
     char *out;
     size_t out_sent, out_size, out_room;
