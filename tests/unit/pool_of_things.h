@@ -80,6 +80,11 @@ static inline bool is_woken(int i)
     return atomic_load(&users[i]->op.mail) & PIER__WOKEN;
 }
 
+static inline void forget_wake(int i)
+{
+    atomic_store(&users[i]->op.mail, 0);
+}
+
 static inline struct thing *got(int i)
 {
     return (struct thing *)users[i]->ticket.got;
