@@ -167,6 +167,18 @@ static void test_waiters__hear_why_when_nothing_can_come_back(void **state)
     assert_string_equal(why.message, "nobody listens");
 }
 
+static void test_waiters__hear_why_when_what_was_open_is_lost(void **state)
+{
+    (void)state;
+    make_and_open(0);
+    make(1);
+    pier__pool_lost(&pool, &things[0].pooled);
+    make(2);
+    take(3);
+    fail_at(1, false);
+    assert_true(is_woken(3) && users[3]->ticket.failed);
+}
+
 static void test_waiters__go_on_while_something_may_come_back(void **state)
 {
     (void)state;
@@ -220,6 +232,7 @@ static void test_keeper__tries_for_those_who_have_others_to_wait_for(void **stat
 {
     (void)state;
     pool.keeper = &users[5]->op;
+    pool.max = 3;
     make_and_open(0);
     make_and_fail(1);
     time_pass_ms(50);
@@ -323,6 +336,7 @@ int main(void)
         TEST(test_attempt__that_is_given_up_lets_the_next_one_try_after_a_pause),
         TEST(test_attempt__goes_on_while_a_thing_that_was_open_is_lost),
         TEST(test_waiters__hear_why_when_nothing_can_come_back),
+        TEST(test_waiters__hear_why_when_what_was_open_is_lost),
         TEST(test_waiters__go_on_while_something_may_come_back),
         TEST(test_waiters__for_a_trial_hear_how_it_ends),
         TEST(test_waiters__are_served_as_many_as_can_be_made_when_it_works_again),

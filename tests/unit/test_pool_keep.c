@@ -328,10 +328,10 @@ static void test_hold__lasts_until_the_thing_is_given_back(void **state)
 static void test_end__comes_with_the_last_thing(void **state)
 {
     (void)state;
-    make(0);
-    make(1);
     assert_false(pier__pool_await_end(&pool, &users[3]->ticket)); /* not closed */
     pier__pool_leave_end(&pool, &users[3]->ticket);
+    make(0);
+    make(1);
     assert_null(pier__pool_close(&pool));
     assert_false(pier__pool_await_end(&pool, &users[2]->ticket));
     assert_false(pier__pool_await_end(&pool, &users[3]->ticket));
@@ -400,8 +400,11 @@ static void test_stats__tell_what_was_lost_from_what_was_retired(void **state)
     assert_int_equal(figures().lost, 1);
     assert_int_equal(figures().made, 2);
     make(2);
+    make(3);
     pier__pool_close(&pool);
+    things[3].pooled.retired = true;
     pier__pool_lost(&pool, &things[2].pooled); /* its end was asked for */
+    pier__pool_lost(&pool, &things[3].pooled);
     assert_int_equal(figures().lost, 1);
     assert_int_equal(figures().retired, 1);
 }
