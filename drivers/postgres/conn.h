@@ -11,6 +11,8 @@
  *   describe.c what a statement takes and gives
  *   start.c    what of connecting blocks     target.c   which server is wanted
  *   settings.c settings for each session
+ *   by_name.c  arguments by name             names.c    names in a statement's text
+ *   scan.c     a statement's text, token by token
  *   notice.c   what the server says unasked  text.c     its texts, made fit for messages
  */
 #include "drivers/postgres/cancel.h"
@@ -114,16 +116,20 @@ typedef struct pier__postgres_conn {
     pier__postgres_encoder encoder;
 
     /* The request under way. */
-    const char *sql;
+    const char *text; /* the user's */
+    size_t text_size;
+    const char *sql; /* what is sent: the same, unless its arguments have names */
     size_t sql_size;
-    const pier_args *args;
-    pier__postgres_statement *statement; /* in the cache, or `unnamed` */
-    pier__postgres_statement *preparing; /* not described yet, and so in neither */
-    bool flushing;                       /* part of it is not sent yet */
-    bool answered;                       /* the server is ready for the next one */
-    int syncs;                           /* in pipeline mode: how many are still to come */
-    int64_t part;                        /* in pipeline mode: which answer comes next */
-    bool housekeeping;                   /* in pipeline mode: what comes concerns nobody */
+    const pier_args *args;                    /* in the order of $1, $2, ... */
+    const struct pier__postgres_names *names; /* of the arguments; NULL: they are numbered */
+    struct pier__postgres_by_name *by_name;   /* NULL: none has had names yet */
+    pier__postgres_statement *statement;      /* in the cache, or `unnamed` */
+    pier__postgres_statement *preparing;      /* not described yet, and so in neither */
+    bool flushing;                            /* part of it is not sent yet */
+    bool answered;                            /* the server is ready for the next one */
+    int syncs;                                /* in pipeline mode: how many are still to come */
+    int64_t part;                             /* in pipeline mode: which answer comes next */
+    bool housekeeping;                        /* in pipeline mode: what comes concerns nobody */
     bool whole;          /* what is being prepared is executed in the same round trip */
     bool copying;        /* COPY out that nobody asked for in this way */
     PGresult *described; /* from preparing */
@@ -167,6 +173,7 @@ struct pier__postgres_cursor {
     /* SERVER */
     int number;    /* in its name, pier_c<number> */
     char *declare; /* the statement */
+    size_t prefix; /* what of it stands before the user's, all in ASCII */
     bool declared, binary;
     bool exhausted;               /* the server has no more rows; to be closed there */
     unsigned rollbacks, tx_count; /* of the connection when it was declared */
@@ -318,6 +325,14 @@ enum {
     PIER__STEP_DESCRIBING,
     PIER__STEP_NAMING /* types */
 };
+
+/* by_name.c */
+
+/* Notes what a request runs, with numbers for names. False: the operation has failed. */
+bool pier__postgres_take_request(pier__db_op *op);
+/* Encodes arguments for conn->statement: conn->args, or a row. 0, or a status with all of `err`. */
+int pier__postgres_bind(pier__postgres_conn *conn, const pier_args *args, pier_error *err);
+void pier__postgres_by_name_free(struct pier__postgres_by_name *by_name);
 
 /* cursor.c */
 

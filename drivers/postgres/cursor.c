@@ -199,9 +199,11 @@ static void start_declare(pier__db_op *op)
         pier__postgres_fail_nomem(op);
         return;
     }
+    size_t user_size = conn->sql_size;
     conn->sql_size =
         (size_t)snprintf(cursor->declare, size, "DECLARE pier_c%d NO SCROLL CURSOR FOR %s",
                          cursor->number, conn->sql);
+    cursor->prefix = conn->sql_size - user_size;
     conn->sql = cursor->declare;
     pier__postgres_prepare(op, false);
 }
@@ -210,12 +212,9 @@ static void start_declare(pier__db_op *op)
 static void send_declare(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    const pier__postgres_statement *statement = conn->statement;
     char name[24];
     pier_error err;
-    if (pier__postgres_encode(&conn->encoder, conn->args, statement->param_types,
-                              statement->param_count, &err) < 0) {
-        pier__postgres_error_add_sql(&err, conn->sql, conn->sql_size);
+    if (pier__postgres_bind(conn, conn->args, &err) < 0) {
         pier__postgres_fail(op, &err);
         return;
     }
@@ -403,9 +402,6 @@ void pier__postgres_cursor_start(pier__db_op *op)
         cursor->exhausted ? start_closing(op) : send_fetch(op);
         return;
     }
-    conn->sql = cursor->base.sql;
-    conn->sql_size = strlen(conn->sql);
-    conn->args = cursor->base.args;
     cursor->mode = !conn->base.in_tx            ? PIER__CURSOR_STREAM
                    : can_be_declared(conn->sql) ? PIER__CURSOR_SERVER
                                                 : PIER__CURSOR_WHOLE;

@@ -4,6 +4,7 @@
  */
 #include "drivers/postgres/conn.h"
 
+#include "drivers/postgres/names.h"
 #include "sdk/alloc.h"
 #include "sdk/statement.h"
 #include <stdio.h>
@@ -64,7 +65,8 @@ static void ask_for_names(pier__db_op *op)
 /* ---- Answering ---------------------------------------------------------------------------- */
 
 /* NULL: no memory. */
-static pier__description *make_description(const PGresult *described, const PGresult *names)
+static pier__description *make_description(const PGresult *described, const PGresult *names,
+                                           const pier__postgres_names *given)
 {
     int params = PQnparams(described), columns = PQnfields(described);
     size_t count = 2 * (size_t)params + 2 * (size_t)columns;
@@ -74,6 +76,7 @@ static pier__description *make_description(const PGresult *described, const PGre
     }
     const char **types = texts + params; /* of the parameters */
     for (int i = 0; i < params; i++) {
+        texts[i] = given && i < given->count ? given->names[i] : NULL;
         types[i] = PQgetvalue(names, i, 0);
     }
     const char **column_names = types + params, **column_types = column_names + columns;
@@ -89,7 +92,7 @@ static pier__description *make_description(const PGresult *described, const PGre
 static void finish(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    op->product = make_description(conn->described, conn->result);
+    op->product = make_description(conn->described, conn->result, conn->names);
     op->product ? pier__postgres_succeed(op) : pier__postgres_fail_nomem(op);
 }
 

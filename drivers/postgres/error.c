@@ -4,6 +4,7 @@
  */
 #include "drivers/postgres/error.h"
 
+#include "drivers/postgres/names.h"
 #include "drivers/postgres/statement_cache.h"
 #include "drivers/postgres/text.h"
 #include <stdio.h>
@@ -160,7 +161,7 @@ static void add_texts(pier_error *err, const PGresult *result)
 /* The server counts characters from 1, in what was sent to it: `skip` of them are not the user's.
  * Where the statement has lines, the message names the place. */
 static void add_position(pier_error *err, const PGresult *result, const char *sql, size_t sql_size,
-                         size_t skip)
+                         size_t skip, const pier__postgres_names *names)
 {
     const char *text = PQresultErrorField(result, PG_DIAG_STATEMENT_POSITION);
     unsigned long position = text ? strtoul(text, NULL, 10) : 0;
@@ -169,6 +170,7 @@ static void add_position(pier_error *err, const PGresult *result, const char *sq
         return;
     }
     position -= skip;
+    position = names ? pier__postgres_names_position(names, position) : position;
     snprintf(number, sizeof number, "%lu", position);
     pier__error_add_field(err, PIER_FIELD_POSITION, number);
     unsigned long line = 1, column = 1;
@@ -199,7 +201,7 @@ static void add_pooler_remedy(pier_error *err, const char *sqlstate, const char 
 }
 
 void pier__postgres_error_in(pier_error *err, const PGresult *result, const char *sql,
-                             size_t sql_size, size_t skip)
+                             size_t sql_size, size_t skip, const pier__postgres_names *names)
 {
     const char *sqlstate = pier__postgres_sqlstate(result);
     const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
@@ -209,7 +211,7 @@ void pier__postgres_error_in(pier_error *err, const PGresult *result, const char
     bool fatal = pier__postgres_is_fatal(result);
     int status = fatal || !*sqlstate ? PIER_EIO : pier__postgres_status(sqlstate);
     pier_error_set(err, status, "%s", *line ? line : "Postgres gave no reason");
-    add_position(err, result, sql, sql_size, skip);
+    add_position(err, result, sql, sql_size, skip, names);
     if (fatal) {
         size_t length = strlen(err->message);
         snprintf(err->message + length, sizeof err->message - length,
@@ -223,11 +225,6 @@ void pier__postgres_error_in(pier_error *err, const PGresult *result, const char
     pier__postgres_clean(err->constraint, sizeof err->constraint, constraint ? constraint : "");
     add_names(err, result);
     add_texts(err, result);
-}
-
-void pier__postgres_error(pier_error *err, const PGresult *result, const char *sql, size_t sql_size)
-{
-    pier__postgres_error_in(err, result, sql, sql_size, 0);
 }
 
 /* With verbose errors libpq writes "FATAL:  28P01: password authentication failed ...", whatever

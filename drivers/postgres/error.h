@@ -9,14 +9,14 @@
 /* The pier_status for a SQLSTATE of a statement. */
 int pier__postgres_status(const char *sqlstate);
 
-/* Fills `err` from a result that is an error. The beginning of `sql` (NULL: none) goes behind the
- * message. */
-void pier__postgres_error(pier_error *err, const PGresult *result, const char *sql,
-                          size_t sql_size);
+struct pier__postgres_names;
 
-/* The same where `skip` characters of what was sent stand before the statement. */
+/* Fills `err` from a result that is an error. The beginning of `sql` (NULL: none), which is the
+ * user's, goes behind the message. In what was sent, `skip` characters stand before it, and numbers
+ * in the place of `names` (NULL: none). */
 void pier__postgres_error_in(pier_error *err, const PGresult *result, const char *sql,
-                             size_t sql_size, size_t skip);
+                             size_t sql_size, size_t skip,
+                             const struct pier__postgres_names *names);
 
 /* Has the server ended the session with this error? */
 bool pier__postgres_is_fatal(const PGresult *result);

@@ -98,7 +98,7 @@ void pier__postgres_fail_nomem(pier__db_op *op)
 /* From PIER__CANCEL on the statement may be gone with its caller. */
 static const char *sql_for_message(const pier__db_op *op)
 {
-    return op->op.cancelled ? NULL : pier__postgres_conn_of(op)->sql;
+    return op->op.cancelled ? NULL : pier__postgres_conn_of(op)->text;
 }
 
 void pier__postgres_fail_sql(pier__db_op *op)
@@ -114,13 +114,10 @@ void pier__postgres_fail_sql(pier__db_op *op)
         return;
     }
     /* A cursor's statement stands behind what declares it. */
-    size_t skip = 0;
-    const char *sql = sql_for_message(op);
-    if (sql && op->cursor && sql == ((const pier__postgres_cursor *)op->cursor)->declare) {
-        skip = conn->sql_size - strlen(op->cursor->sql);
-    }
-    pier__postgres_error_in(&err, conn->error, sql ? sql + skip : NULL, conn->sql_size - skip,
-                            skip);
+    const pier__postgres_cursor *cursor = (const pier__postgres_cursor *)op->cursor;
+    size_t skip = cursor && conn->sql == cursor->declare ? cursor->prefix : 0;
+    pier__postgres_error_in(&err, conn->error, sql_for_message(op), conn->text_size, skip,
+                            conn->names);
     pier__postgres_check_target(op, &err);
     pier__postgres_fail(op, &err);
 }
@@ -294,15 +291,12 @@ int pier__postgres_send_encoded(pier__postgres_conn *conn, bool binary)
 bool pier__postgres_execute_send(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    const pier__postgres_statement *statement = conn->statement;
     pier_error err;
-    if (pier__postgres_encode(&conn->encoder, conn->args, statement->param_types,
-                              statement->param_count, &err) < 0) {
-        pier__postgres_error_add_sql(&err, conn->sql, conn->sql_size);
+    if (pier__postgres_bind(conn, conn->args, &err) < 0) {
         pier__postgres_fail(op, &err);
         return false;
     }
-    return pier__postgres_sent(op, pier__postgres_send_encoded(conn, statement->binary));
+    return pier__postgres_sent(op, pier__postgres_send_encoded(conn, conn->statement->binary));
 }
 
 /* The statement is known to the server: goes on with the request. */
@@ -504,13 +498,13 @@ static void send_simple(pier__db_op *op)
 static void start_request(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    if (!pier__postgres_take_request(op)) {
+        return;
+    }
     if (op->cursor) {
         pier__postgres_cursor_start(op);
         return;
     }
-    conn->sql = op->sql;
-    conn->sql_size = op->sql_size;
-    conn->args = op->args;
     switch (op->request) {
     case PIER__EXECUTE:
     case PIER__FETCH:

@@ -24,6 +24,7 @@ struct pier__postgres_statement {
     unsigned char effects; /* of its text on the session: PIER__EFFECT_... */
     int param_count, column_count;
     Oid *param_types;
+    struct pier__postgres_names *names; /* of a text whose arguments have names; else NULL */
     unsigned char *kinds; /* a pier__postgres_kind for each column; behind the types */
     char name[24];        /* on the server; "" for the unnamed one */
     size_t sql_size;
