@@ -34,7 +34,6 @@ typedef struct finder {
     /* The token before. */
     char before;
     const char *before_end;
-    bool is_name;   /* an identifier, a quoted one, or a name that was found: no keyword */
     bool is_array;  /* the keyword that begins array[...] */
     bool is_object; /* a word that begins json_object(...) */
     bool is_value;  /* the keyword behind a key, in place of a colon */
@@ -77,11 +76,10 @@ static void open_bracket(finder *f, bracket kind)
     f->out_of_memory = f->out_of_memory || !top;
 }
 
-/* Is what stands before something that has a value, and not a keyword? */
+/* Does something that may have a value stand before? */
 static bool behind_value(const finder *f)
 {
-    return f->before == '\'' || f->before == '0' || f->before == ')' || f->before == ']' ||
-           f->before == '$' || (f->before == 'w' && f->is_name);
+    return f->before && strchr("'0)]$w", f->before);
 }
 
 static void take_bracket(finder *f, char c)
@@ -89,8 +87,8 @@ static void take_bracket(finder *f, char c)
     if (c == '(') {
         open_bracket(f, f->before == 'w' && f->is_object ? JSON_KEY : PLAIN);
     } else if (c == '[') {
-        bool subscript = behind_value(f) || (f->before == 'w' && !f->is_array);
-        open_bracket(f, subscript ? SUBSCRIPT : PLAIN);
+        bool begins_array = f->before == 'w' && f->is_array;
+        open_bracket(f, behind_value(f) && !begins_array ? SUBSCRIPT : PLAIN);
     } else if (f->brackets.count) {
         f->brackets.count--;
     }
@@ -134,15 +132,18 @@ static void take_name(finder *f, bool dollars)
                                     .name = number_of(f, text, (size_t)(s->at - text))};
 }
 
-/* Does one begin with the colon that has been read, before a letter? */
+/* Does one begin with the colon that has been read, before a letter? Outside of subscripts and keys
+ * Postgres knows no such colon; but a number must not become part of what stands before. */
 static bool begins_name(finder *f)
 {
-    unsigned char *inside = innermost(f);
-    bool touches = f->before_end == f->scanner.token;
-    if (*inside == SUBSCRIPT || behind_value(f)) {
+    switch (*innermost(f)) {
+    case SUBSCRIPT:
         return false;
+    case JSON_KEY:
+        return !behind_value(f);
+    default:
+        return f->before_end != f->scanner.token || !f->before || !strchr("'0$w", f->before);
     }
-    return f->before != 'w' || (*inside != JSON_KEY && !touches);
 }
 
 /* Gives what it is for those behind it: a name counts as '$'. */
@@ -174,16 +175,13 @@ static char take_dollar(finder *f)
     return '$';
 }
 
-/* Could it be a keyword, behind which a value may stand? Columns and tables could be as well. */
 static void take_word(finder *f)
 {
     const pier__postgres_scanner *s = &f->scanner;
     bool dotted = f->before == '.';
-    f->is_name = s->quoted || dotted;
-    f->is_array = !f->is_name && strcmp(s->word, "array") == 0;
-    f->is_object = !s->quoted &&
-                   (strcmp(s->word, "json_object") == 0 || strcmp(s->word, "json_objectagg") == 0);
-    f->is_value = !f->is_name && strcmp(s->word, "value") == 0;
+    f->is_array = !dotted && strcmp(s->word, "array") == 0;
+    f->is_value = !dotted && strcmp(s->word, "value") == 0;
+    f->is_object = strcmp(s->word, "json_object") == 0 || strcmp(s->word, "json_objectagg") == 0;
 }
 
 static void find(finder *f)

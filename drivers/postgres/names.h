@@ -4,11 +4,11 @@
  * Arguments by name, which Postgres does not know: a statement's text with $1, $2, ... in place of
  * :name and $name, and what stood there. Values are never part of it.
  *
- * A name is an identifier directly behind its mark. What Postgres itself reads in these places is
- * left alone: strings of all kinds, quoted names, comments, casts (a::text), named notation
- * (f(a := 1)), the colons of array slices (a[1:n], a[:n]) and of JSON_OBJECT('key': value), names
- * with a dollar sign in them, $1, $tag$...$tag$. @name is no name, because @ is an operator: @x is
- * the absolute value of a column.
+ * A name is an identifier directly behind its mark, which touches no word, string or number before
+ * it. What Postgres itself reads in these places is left alone: strings of all kinds, quoted names,
+ * comments, casts (a::text), named notation (f(a := 1)), the colons of array slices (a[1:n], a[:n])
+ * and of JSON_OBJECT('key': value), names with a dollar sign in them, $1, $tag$...$tag$. @name is
+ * no name, because @ is an operator: @x is the absolute value of a column.
  */
 #include <stdbool.h>
 #include <stddef.h>

@@ -287,6 +287,35 @@ static void test_keeper__restores_the_minimum_with_pauses(void **state)
     assert_int_equal(stats().idle, 3);
 }
 
+static atomic_int failing_inits;
+
+static int fail_init(pier_db *connection, void *user_data, pier_error *err)
+{
+    (void)connection;
+    (void)user_data;
+    return atomic_load(&failing_inits) > 0 && atomic_fetch_sub(&failing_inits, 1) > 0
+               ? pier_error_set(err, PIER_EUSER, "not today")
+               : 0;
+}
+
+/* Where the program's own function refuses new connections, they are tried with pauses too. */
+static void test_init__that_fails_is_a_failure_to_connect(void **state)
+{
+    (void)state;
+    pier_error err = {0};
+    open_pool(PIER_DB_OPTIONS(.pool_max = 2, .init = fail_init));
+    take_leases(1);
+    atomic_store(&failing_inits, 1);
+    assert_int_equal(pier_db_execute(db, "use", NULL, &err), PIER_EUSER);
+    assert_int_equal(stats().failed, 1);
+    pier_future *waits = pier_db_execute_async(db, "use", NULL);
+    pass_ms(10);
+    assert_false(pier_future_done(waits));
+    pass_ms(40);
+    assert_int_equal(pier_db_execute_finish(waits, NULL), 0);
+    close_leases(1);
+}
+
 static bool is_held(void *unused)
 {
     (void)unused;
@@ -408,6 +437,7 @@ int main(void)
         TEST(test_open__that_fails_is_told),
         TEST(test_keeper__tries_again_for_who_waits_with_pauses),
         TEST(test_keeper__restores_the_minimum_with_pauses),
+        TEST(test_init__that_fails_is_a_failure_to_connect),
         TEST(test_keeper__has_one_attempt_under_way_after_a_failure),
         TEST(test_waiting_max__fails_who_comes_at_once),
         TEST(test_expire__makes_the_minimum_anew),
