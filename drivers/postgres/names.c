@@ -151,9 +151,9 @@ static char take_colon(finder *f)
 {
     pier__postgres_scanner *s = &f->scanner;
     char follows = s->at < s->end ? *s->at : '\0';
-    if (follows == ':' || follows == '=') {
+    if (follows == ':') {
         s->at++;
-        return follows;
+        return ':';
     }
     if (pier__postgres_is_letter(follows) && begins_name(f)) {
         take_name(f, true);
