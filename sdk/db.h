@@ -175,7 +175,7 @@ typedef struct pier__keeper {
 } pier__keeper;
 
 /* For the block of a point query, without an allocation of its own. */
-enum { PIER__BLOCK_ROOM = 128 };
+enum { PIER__BLOCK_ROOM = 192 };
 
 /* One request. Drivers keep their per-request state in `scratch`. */
 struct pier__db_op {

@@ -367,7 +367,11 @@ int64_t pier_row_int64(const pier_row *row, int column)
     pier_error err;
     pier_value value;
     int64_t to = 0;
-    if ((!read_cell(row, column, &value, &err) ||
+    bool read = read_cell(row, column, &value, &err);
+    if (read && value.type == PIER_INT64) {
+        return value.as.i; /* mostly; all the rest is for other types, and failures */
+    }
+    if ((!read ||
          to_int64(row->block, column, &value, &to, &err) < 0) &&
         row) {
         record(row->block, &err);
@@ -380,7 +384,11 @@ double pier_row_double(const pier_row *row, int column)
     pier_error err;
     pier_value value;
     double to = 0;
-    if ((!read_cell(row, column, &value, &err) ||
+    bool read = read_cell(row, column, &value, &err);
+    if (read && value.type == PIER_DOUBLE) {
+        return value.as.d;
+    }
+    if ((!read ||
          to_double(row->block, column, &value, &to, &err) < 0) &&
         row) {
         record(row->block, &err);

@@ -205,13 +205,6 @@ static int check_text(const pier__postgres_conn *conn, const char *name, pier_er
     return conn->names->count ? 0 : refuse_name(conn, name, err);
 }
 
-/* Where a backslash escapes in every string, none of them can be read without knowing that. */
-static bool reads_strings(const pier__postgres_conn *conn)
-{
-    const char *value = PQparameterStatus(conn->pg, "standard_conforming_strings");
-    return !value || strcmp(value, "off") != 0;
-}
-
 static bool refuse(pier__db_op *op, pier_error *err)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
@@ -248,7 +241,7 @@ bool pier__postgres_take_request(pier__db_op *op)
     if (!named && op->request != PIER__DESCRIBE) {
         return true;
     }
-    if (!reads_strings(conn)) {
+    if (conn->backslashes) { /* no string can be read without knowing them all */
         pier_error_set(&err, PIER_EINVAL,
                        "arguments by name need standard_conforming_strings = on, which the session "
                        "has turned off");

@@ -3,24 +3,30 @@
 /*
  * A database, a connection and a cursor of this driver, and how its files divide the work:
  *
- *   driver.c   what the sdk calls             url.c      which servers, with which options
- *   connect.c  opening a connection           session.c  a connection between requests
- *   query.c    a request, from send to end    prepare.c  preparing its statement
- *   results.c  taking what the server sends   cursor.c   the requests of cursors
- *   cancel.c   stopping what runs there       many.c     one statement and many rows
- *   describe.c what a statement takes and gives
- *   start.c    what of connecting blocks     target.c   which server is wanted
- *   settings.c settings for each session
- *   by_name.c  arguments by name             names.c    names in a statement's text
- *   scan.c     a statement's text, token by token
- *   notice.c   what the server says unasked  text.c     its texts, made fit for messages
+ *   driver.c    what the sdk calls             url.c      which servers, with which options
+ *   connect.c   opening a connection           start.c    what of that blocks
+ *   target.c    which server is wanted         settings.c settings for each session
+ *   session.c   a connection between requests  cancel.c   stopping what runs there
+ *   query.c     a request, from send to end    prepare.c  preparing its statement
+ *   many.c      one statement and many rows    cursor.c   the requests of cursors
+ *   describe.c  what a statement takes and gives
+ *   by_name.c   arguments by name              names.c    names in a statement's text
+ *   scan.c      a statement's text, token by token
+ *
+ *   transport.c bytes, to and from the server  message.c  what is sent
+ *   results.c   what comes                     rows.c     blocks of rows of it
+ *   columns.c   what they consist of           report.c   errors and notices
+ *   notice.c    what the server says unasked   text.c     its texts, made fit for messages
  */
 #include "drivers/postgres/cancel.h"
 #include "drivers/postgres/encode.h"
+#include "drivers/postgres/message.h"
 #include "drivers/postgres/notice.h"
+#include "drivers/postgres/report.h"
 #include "drivers/postgres/rows.h"
 #include "drivers/postgres/start.h"
 #include "drivers/postgres/statement_cache.h"
+#include "drivers/postgres/transport.h"
 #include "sdk/db.h"
 #include "sdk/resolve.h"
 #include <pier/async/postgres.h>
@@ -85,12 +91,11 @@ typedef struct pier__postgres_cursor pier__postgres_cursor;
 
 /* One statement that runs for many rows; the failure stands last, because it is large. */
 typedef struct pier__postgres_many {
-    bool counting;       /* answers are counted and dropped */
-    bool in_savepoint;   /* in a transaction that the user has begun on a lease */
-    bool complete;       /* all rows were sent, and what commits them */
-    size_t sent;         /* rows */
-    int64_t lead;        /* what was sent before them */
-    int64_t changed;     /* rows in the table */
+    bool counting;     /* the answers are added up */
+    bool in_savepoint; /* in a transaction that the user has begun on a lease */
+    bool complete;     /* all rows were sent, and what commits them */
+    size_t sent;       /* rows */
+    int64_t lead;      /* statements that were sent before them */
     int64_t rows_before; /* of the writer's, for messages */
     pier_error failure;  /* of a row that could not be bound */
 } pier__postgres_many;
@@ -98,9 +103,13 @@ typedef struct pier__postgres_many {
 /* Of whoever has the connection's turn. */
 typedef struct pier__postgres_conn {
     pier__conn base; /* first */
-    PGconn *pg;      /* NULL while it is not connected */
+    PGconn *pg;      /* opens it, cancels and ends it; NULL while it is not connected */
     int fd;
-    bool tls;
+    pier__postgres_transport transport; /* while it is open */
+    char tx;           /* in the server's words: I outside a transaction, T in one, E in one that
+                          has failed */
+    char encoding[24]; /* of the session; "": as it was asked for */
+    bool backslashes;  /* escape in all strings: its standard_conforming_strings is off */
     bool idle;         /* has been in the pool since its last request */
     bool said_goodbye; /* the server is about to end the session */
     pier__postgres_said said;
@@ -115,69 +124,79 @@ typedef struct pier__postgres_conn {
     size_t forgotten_count, forgotten_room;
     pier__postgres_encoder encoder;
 
+    struct pier__postgres_by_name *by_name; /* NULL: no arguments have had names yet */
+
     /* The request under way. */
     const char *text; /* the user's */
     size_t text_size;
-    const char *sql; /* what is sent: the same, unless its arguments have names */
+    const struct pier__postgres_names *names; /* of its arguments; NULL: they are numbered */
+    const char *sql; /* what is sent: the text, or what became of it without names */
     size_t sql_size;
-    const pier_args *args;                    /* in the order of $1, $2, ... */
-    const struct pier__postgres_names *names; /* of the arguments; NULL: they are numbered */
-    struct pier__postgres_by_name *by_name;   /* NULL: none has had names yet */
-    pier__postgres_statement *statement;      /* in the cache, or `unnamed` */
-    pier__postgres_statement *preparing;      /* not described yet, and so in neither */
-    bool flushing;                            /* part of it is not sent yet */
-    bool answered;                            /* the server is ready for the next one */
-    int syncs;                                /* in pipeline mode: how many are still to come */
-    int64_t part;                             /* in pipeline mode: which answer comes next */
-    bool housekeeping;                        /* in pipeline mode: what comes concerns nobody */
-    bool whole;          /* what is being prepared is executed in the same round trip */
-    bool copying;        /* COPY out that nobody asked for in this way */
-    PGresult *described; /* from preparing */
-    PGresult *result;    /* the last one without an error */
-    PGresult *error;     /* the first error */
-    int64_t error_part;  /* which answer it was */
+    const pier_args *args; /* in the order of $1, $2, ... */
+    pier__postgres_statement *statement; /* in the cache, or `unnamed` */
+    pier__postgres_statement *preparing; /* not described yet, and so in neither */
+    bool flushing;                       /* part of it is not sent yet */
+    bool simple;                         /* it is a Query, without a Sync of its own */
+    bool whole;                          /* what is being prepared is executed with that */
+
+    /* Its answer, as far as it has come. */
+    int syncs;        /* ReadyForQuery messages that are still to come */
+    bool answered;    /* all have, or the session has ended */
+    bool lost;        /* the session has ended, or cannot be understood; the transport says why */
+    bool keeping;     /* rows are collected, else they are dropped */
+    bool completed;   /* a statement has ended well, */
+    bool suspended;   /* though there may be more of its rows, */
+    bool rolled_back; /* and was a rollback, asked for or not */
+    int64_t changed;  /* rows, by it, or by many */
+    int64_t part;     /* statements that have ended */
+    size_t wanted;    /* bytes of the message that has not come as a whole */
+    size_t skipping;  /* bytes of a message that nobody wants and that are still to come */
+    bool described;   /* what it takes and gives is known: */
+    int param_count;
+    Oid *param_types;
+    pier__postgres_columns *columns;  /* of the rows; NULL: there are none */
+    const unsigned char *kinds;       /* one of their arrays */
+    pier__postgres_builder builder;   /* and the rows */
+    bool out_of_memory, too_much;     /* why they are dropped */
+    pier__postgres_report *error;     /* the first */
+    int64_t error_part;               /* how many statements had ended before it */
     pier__postgres_many many;
     pier__postgres_cancel *cancel;
     int64_t until;                   /* the bound of cleaning up; 0: none */
     int64_t cancel_at, cancel_pause; /* when to cancel again */
 
     /* Between requests. */
-    bool named;         /* prepared statements of the user's may be there */
-    unsigned rollbacks; /* seen; each may have ended cursors */
-    unsigned tx_count;  /* transactions that have ended */
-    uint64_t cursors;   /* the numbers of those that are declared */
-    bool closing;       /* the answer to the CLOSE of one is still to come */
+    bool named;        /* prepared statements of the user's may be there */
+    unsigned tx_count; /* transactions that have ended */
+    uint64_t portals; /* the numbers of those that cursors have open */
+    bool closing;     /* the answer to the end of one is still to come */
 
-    /* Rows that come one by one, and are collected in blocks. A cursor may be freed before they
-     * have ended, so it is known by a number; 0: no rows are coming. */
+    /* Rows of a cursor that occupies the connection. It may be freed before they have ended, so it
+     * is known by a number; 0: no rows are coming. */
     unsigned stream, stream_count;
-    bool dropping;      /* nobody wants them any more */
-    bool out_of_memory; /* which is why */
-    pier__postgres_builder builder;
     size_t goal; /* rows of a full block */
 } pier__postgres_conn;
 
 typedef enum pier__postgres_cursor_mode {
     PIER__CURSOR_NEW = 0,
-    PIER__CURSOR_STREAM, /* rows come one by one, and occupy the connection */
-    PIER__CURSOR_SERVER, /* DECLARE and FETCH, so that other statements can run between */
-    PIER__CURSOR_WHOLE   /* all rows at once: what cannot be declared, in a transaction */
+    PIER__CURSOR_STREAM, /* rows come as fast as they are read, and occupy the connection */
+    PIER__CURSOR_PORTAL  /* so many at a time, so that other statements can run between */
 } pier__postgres_cursor_mode;
 
 struct pier__postgres_cursor {
     pier_cursor base; /* first */
     pier__postgres_cursor_mode mode;
     /* STREAM */
-    unsigned stream;  /* its number on the connection */
-    PGresult *failed; /* an error behind rows that had to be delivered first */
-    /* SERVER */
-    int number;    /* in its name, pier_c<number> */
-    char *declare; /* the statement */
-    size_t prefix; /* what of it stands before the user's, all in ASCII */
-    bool declared, binary;
-    bool exhausted;               /* the server has no more rows; to be closed there */
-    unsigned rollbacks, tx_count; /* of the connection when it was declared */
-    int fetch_rows;               /* how many it asks for at once */
+    unsigned stream;               /* its number on the connection */
+    pier__postgres_report *failed; /* an error behind rows that had to be delivered first */
+    /* PORTAL */
+    int number;        /* in its name, pier_c<number> */
+    bool open;         /* on the server */
+    bool exhausted;    /* the server has no more rows; to be closed there */
+    unsigned tx_count; /* of the connection when it was opened */
+    int fetch_rows;    /* how many it asks for at once */
+    pier__postgres_columns *columns;
+    const unsigned char *kinds;
 };
 
 static inline pier__postgres_conn *pier__postgres_conn_of(const pier__db_op *op)
@@ -254,12 +273,13 @@ void pier__postgres_settle(pier__postgres_conn *conn);
 
 /* results.c: what the server answers. */
 
-/* Reads from the socket. False: the connection broke. */
-bool pier__postgres_receive(pier__postgres_conn *conn);
-/* The same, again and again while rows of a stream come, up to a full block. */
-bool pier__postgres_receive_rows(pier__postgres_conn *conn);
-/* Takes the results that have come, up to a full block of rows or the end of the answer. */
+/* Sends what is left to be sent, reads what has come and takes it, up to a full block of rows or the
+ * end of the answer. */
+void pier__postgres_receive(pier__postgres_conn *conn);
+/* Takes what has been read. */
 void pier__postgres_collect(pier__postgres_conn *conn);
+/* The same between requests. */
+void pier__postgres_collect_unasked(pier__postgres_conn *conn);
 /* Is a block of streamed rows as large as it should be? */
 bool pier__postgres_block_is_full(const pier__postgres_conn *conn);
 /* Frees what a request has left. */
@@ -275,9 +295,9 @@ bool pier__postgres_prepare_end(pier__db_op *op);
 /* After an error: was the statement prepared for a schema that is no more? Then it is forgotten,
  * and true says that the request can be made again. */
 bool pier__postgres_prepare_again(pier__db_op *op);
-/* In a result that has come: is a type in it that cannot be read, because columns have changed
- * since the statement was described? Then it is forgotten, and the operation has failed. */
-bool pier__postgres_is_misread(pier__db_op *op, const PGresult *result);
+/* Is a type in the columns that have come that cannot be read, because they have changed since the
+ * statement was described? Then it is forgotten, and the operation has failed. */
+bool pier__postgres_is_misread(pier__db_op *op);
 /* Forgets what is known of conn->sql. */
 void pier__postgres_forget(pier__postgres_conn *conn);
 
@@ -285,12 +305,21 @@ void pier__postgres_forget(pier__postgres_conn *conn);
 
 void pier__postgres_run_step(pier__db_op *op, unsigned events);
 
-/* Sends conn->statement with conn->args. False: the operation has failed. */
-bool pier__postgres_execute_send(pier__db_op *op);
-/* Sends conn->statement with what has been encoded; as PQsendQueryPrepared. */
-int pier__postgres_send_encoded(pier__postgres_conn *conn, bool binary);
-/* Checks what PQsend... returned. False: the operation has failed. */
-bool pier__postgres_sent(pier__db_op *op, int sent);
+/* Begins something that is sent: nothing of its answer has come. Each of the following fills the
+ * transport's buffer, and says false where there is no memory. */
+void pier__postgres_begin(pier__postgres_conn *conn);
+/* A Query. */
+bool pier__postgres_add_query(pier__postgres_conn *conn, const char *sql);
+/* conn->statement with what has been encoded, in a portal, of which `rows_max` rows are wanted at
+ * first (0: all). */
+bool pier__postgres_add_statement(pier__postgres_conn *conn, const char *portal, int rows_max);
+/* The end of what is answered at once. */
+bool pier__postgres_add_sync(pier__postgres_conn *conn);
+/* Sends it, unless `added` says that it could not be added. False: the operation has failed. */
+bool pier__postgres_send(pier__db_op *op, bool added);
+/* Encodes conn->args for conn->statement, and sends that with a Sync. False: the operation has
+ * failed. */
+bool pier__postgres_execute_send(pier__db_op *op, const char *portal, int rows_max);
 /* Ends the step: waits for the answer to what was sent, which is dealt with in `step`. */
 void pier__postgres_await(pier__db_op *op, int step);
 /* Finds or prepares conn->sql, and goes on with pier__postgres_cursor_prepared or the request. */
@@ -298,8 +327,8 @@ void pier__postgres_prepare(pier__db_op *op, bool whole);
 /* Starts to cancel on the server what the connection does, with a bound. */
 void pier__postgres_stop(pier__db_op *op);
 
-/* How many rows a statement changed: those that it only read are no change. */
-int64_t pier__postgres_count_changes(PGresult *result);
+/* Makes op->block of the rows that have come. False: the operation has failed. */
+bool pier__postgres_make_block(pier__db_op *op);
 
 void pier__postgres_succeed(pier__db_op *op);
 void pier__postgres_fail(pier__db_op *op, const pier_error *err);
@@ -315,14 +344,12 @@ enum {
     PIER__STEP_PREPARING,
     PIER__STEP_EXECUTING,
     PIER__STEP_STREAMING, /* rows of a cursor are coming */
-    PIER__STEP_DECLARING, /* a server cursor */
-    PIER__STEP_FETCHING,
+    PIER__STEP_FETCHING, /* from a portal */
     PIER__STEP_CLOSING,
     PIER__STEP_CLOSED,  /* one that was closed before: its answer comes first */
     PIER__STEP_SENDING, /* rows that are not all sent yet */
     PIER__STEP_MANY,    /* all are */
     PIER__STEP_UNDOING, /* what they have done */
-    PIER__STEP_DESCRIBING,
     PIER__STEP_NAMING /* types */
 };
 

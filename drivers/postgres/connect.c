@@ -154,7 +154,7 @@ static bool take_start(pier__postgres_conn *conn)
         state->final = true; /* no password, or no memory */
         return false;
     }
-    PQsetNoticeReceiver(conn->pg, pier__postgres_take_notice, conn); /* the default prints */
+    PQsetNoticeReceiver(conn->pg, pier__postgres_take_early_notice, conn); /* the default prints */
     /* The only way to learn the SQLSTATE of a refusal; see pier__postgres_connect_error. */
     PQsetErrorVerbosity(conn->pg, PQERRORS_VERBOSE);
     state->phase = PHASE_POLL;
@@ -325,6 +325,7 @@ static pier__postgres_progress go_on(pier__postgres_conn *conn, pier__db_op *op,
     return PIER__FAILED;
 }
 
+/* From now on libpq is not asked any more, but to cancel and to end the session. */
 static void finish_connecting(pier__postgres_conn *conn)
 {
     PGconn *pg = conn->pg;
@@ -332,12 +333,30 @@ static void finish_connecting(pier__postgres_conn *conn)
     pier__postgres_connect_end(conn);
     conn->pg = pg;
     conn->fd = PQsocket(pg);
-    conn->tls = PQsslInUse(pg);
+    conn->tx = 'I';
+    conn->lost = conn->answered = false;
     conn->said_goodbye = false;
+    const char *encoding = PQparameterStatus(pg, "client_encoding");
+    snprintf(conn->encoding, sizeof conn->encoding, "%s", encoding ? encoding : "");
+    const char *conforming = PQparameterStatus(pg, "standard_conforming_strings");
+    conn->backslashes = conforming && strcmp(conforming, "off") == 0;
     conn->said.pid = PQbackendPID(pg);
     PQsetnonblocking(pg, 1);
-    PQsetErrorVerbosity(pg, PQERRORS_DEFAULT);
     conn->base.open = true;
+}
+
+static bool take_over(pier__postgres_conn *conn)
+{
+    pier_error *failure = &conn->connecting.failure;
+    if (pier__postgres_transport_open(&conn->transport, conn->pg)) {
+        return true;
+    }
+    pier_error_set(failure, PIER_ECONNECT, "could not connect to %.120s: %s", conn->base.db->name,
+                   conn->transport.why);
+    conn->connecting.final = true;
+    pier__postgres_transport_fini(&conn->transport);
+    close_attempt(conn);
+    return false;
 }
 
 static pier__postgres_progress poll_attempt(pier__postgres_conn *conn, pier__db_op *op,
@@ -345,6 +364,9 @@ static pier__postgres_progress poll_attempt(pier__postgres_conn *conn, pier__db_
 {
     switch (PQconnectPoll(conn->pg)) {
     case PGRES_POLLING_OK:
+        if (!take_over(conn)) {
+            return go_on(conn, op, until, err);
+        }
         finish_connecting(conn);
         return PIER__DONE;
     case PGRES_POLLING_READING:

@@ -1,13 +1,11 @@
 /*
- * Cursors. Outside a transaction the rows of the statement come one by one and occupy the
- * connection: constant memory, one round trip, also behind poolers. In a transaction they are
- * fetched from a cursor on the server, so that other statements can run between.
+ * Cursors. Outside a transaction the rows of the statement come as fast as they are read, and occupy
+ * the connection: constant memory, one round trip, also behind poolers. In a transaction they come
+ * from a portal, so many at a time, so that other statements can run between. The server has planned
+ * for all of them in both cases, unlike for a cursor that is declared.
  */
 #include "drivers/postgres/conn.h"
 
-#include "drivers/postgres/decode.h"
-#include "drivers/postgres/error.h"
-#include "drivers/postgres/sql.h"
 #include "sdk/alloc.h"
 #include <stdio.h>
 #include <string.h>
@@ -16,11 +14,13 @@
 enum {
     FIRST_ROWS = 256,      /* soon there */
     BLOCK_ROWS = 1024,     /* enough for a hop between threads to cost little */
-    FETCH_ROWS_MAX = 2048, /* each FETCH is a round trip */
+    FETCH_ROWS_MAX = 2048, /* each is a round trip */
     FETCH_BYTES = 1 << 20,
-    CURSORS_MAX = 64,    /* in one transaction */
-    DRAIN_READS_MAX = 64 /* of 16 KB: more is not read to the end, but cancelled */
+    PORTALS_MAX = 64,    /* in one transaction */
+    DRAIN_READS_MAX = 64 /* of 16 KB and more: the rest is not read to the end, but cancelled */
 };
+
+typedef char portal_name[24];
 
 static pier__postgres_cursor *cursor_of(const pier__db_op *op)
 {
@@ -30,44 +30,35 @@ static pier__postgres_cursor *cursor_of(const pier__db_op *op)
 void pier__postgres_cursor_fini(pier_cursor *base)
 {
     pier__postgres_cursor *cursor = (pier__postgres_cursor *)base;
-    PQclear(cursor->failed);
-    pier__free(cursor->declare);
+    pier__postgres_report_free(cursor->failed);
+    pier__postgres_columns_unref(cursor->columns);
     cursor->failed = NULL;
-    cursor->declare = NULL;
+    cursor->columns = NULL;
 }
 
 /* Delivering. */
 
-static void deliver(pier__db_op *op, pier_result *block)
-{
-    if (!block) {
-        pier__postgres_fail_nomem(op);
-        return;
-    }
-    op->block = block;
-    pier__postgres_succeed(op);
-}
-
-static void deliver_result(pier__db_op *op)
+static void deliver(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    PGresult *result = conn->result;
-    conn->result = NULL;
-    deliver(op, pier__postgres_rows(result, NULL, 0, NULL, 0));
+    pier__postgres_transport_expect(&conn->transport, conn->builder.size + conn->builder.size / 8);
+    if (pier__postgres_make_block(op)) {
+        pier__postgres_succeed(op);
+    }
 }
 
 /* The end: a block without rows. */
 static void deliver_nothing(pier__db_op *op)
 {
+    pier__postgres_builder none = {.count = 0};
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    PQclear(conn->result);
-    conn->result = PQmakeEmptyPGresult(conn->pg, PGRES_TUPLES_OK);
-    if (!conn->result) {
+    op->block = pier__postgres_rows(&none, &conn->transport, NULL, NULL, NULL, 0);
+    if (op->block) {
+        op->cursor->ended = true;
+        pier__postgres_succeed(op);
+    } else {
         pier__postgres_fail_nomem(op);
-        return;
     }
-    op->cursor->ended = true;
-    deliver_result(op);
 }
 
 /* Streams. */
@@ -75,52 +66,39 @@ static void deliver_nothing(pier__db_op *op)
 static void end_stream(pier__postgres_conn *conn)
 {
     conn->stream = 0;
-    conn->dropping = conn->out_of_memory = false;
+    pier__postgres_transport_expect(&conn->transport, 0);
 }
 
 static void start_stream(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     pier__postgres_cursor *cursor = cursor_of(op);
-    if (!pier__postgres_execute_send(op)) {
+    if (!pier__postgres_execute_send(op, "", 0)) {
         return;
     }
-    PQsetSingleRowMode(conn->pg);
-    pier__postgres_builder_fini(&conn->builder);
-    conn->dropping = conn->out_of_memory = false;
     conn->stream = cursor->stream =
         ++conn->stream_count ? conn->stream_count : ++conn->stream_count;
     conn->goal = FIRST_ROWS;
     pier__postgres_await(op, PIER__STEP_STREAMING);
 }
 
-static void deliver_rows(pier__db_op *op)
-{
-    pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    conn->goal = BLOCK_ROWS;
-    if (pier__postgres_is_misread(op, conn->builder.first)) {
-        return;
-    }
-    deliver(op, pier__postgres_builder_take(&conn->builder));
-}
-
 /* All rows have come, or an error has. */
 static void stream_answered(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    bool out_of_memory = conn->out_of_memory;
     end_stream(conn);
-    if (out_of_memory || op->op.cancelled) {
-        pier__postgres_builder_fini(&conn->builder);
-        out_of_memory ? pier__postgres_fail_nomem(op) : pier__postgres_fail_cancelled(op);
+    if (conn->out_of_memory) {
+        pier__postgres_fail_nomem(op);
+    } else if (op->op.cancelled) {
+        pier__postgres_fail_cancelled(op);
     } else if (conn->builder.count > 0) {
         cursor_of(op)->failed = conn->error;
         op->cursor->ended = conn->error == NULL;
         conn->error = NULL;
-        deliver_rows(op);
+        deliver(op);
     } else if (!conn->error) {
         op->cursor->ended = true;
-        deliver_result(op);
+        deliver(op);
     } else if (pier__postgres_prepare_again(op)) {
         pier__postgres_prepare(op, false);
     } else {
@@ -142,143 +120,104 @@ static void go_on_streaming(pier__db_op *op)
         deliver_nothing(op);
         return;
     }
-    /* What libpq has read already comes first; then, most often, more has arrived. */
+    /* What has been read already comes first; then, most often, more has arrived. */
+    conn->goal = BLOCK_ROWS;
     pier__postgres_await(op, PIER__STEP_STREAMING);
     pier__postgres_collect(conn);
     pier__postgres_run_step(op, pier__postgres_block_is_full(conn) ? 0 : PIER__READABLE);
 }
 
-/* Cursors on the server. */
+/* Portals. */
 
-static bool is_declared(const pier__postgres_conn *conn, const pier__postgres_cursor *cursor)
+/* False: the operation has failed. */
+static bool take_number(pier__db_op *op)
 {
-    return cursor->declared && cursor->tx_count == conn->tx_count;
-}
-
-/* DECLARE takes nothing else. Everything else gives few rows, or changes some. */
-static bool can_be_declared(const char *sql)
-{
-    static const char *const words[] = {"select", "values", "with", "table"};
-    sql = pier__postgres_sql_start(sql);
-    while (*sql == '(') {
-        sql = pier__postgres_sql_start(sql + 1);
-    }
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
-        if (pier__postgres_sql_begins(sql, words[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Names are used again, so that a statement is prepared once, not for each cursor. */
-static int free_number(const pier__postgres_conn *conn)
-{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
     int number = 0;
-    while (number < CURSORS_MAX && conn->cursors >> number & 1) {
+    while (number < PORTALS_MAX && conn->portals >> number & 1) {
         number++;
     }
-    return number;
-}
-
-static void start_declare(pier__db_op *op)
-{
-    pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    pier__postgres_cursor *cursor = cursor_of(op);
-    pier_error err;
-    size_t size = conn->sql_size + 80;
-    cursor->number = free_number(conn);
-    if (cursor->number == CURSORS_MAX) {
+    if (number == PORTALS_MAX) {
+        pier_error err;
         pier_error_set(&err, PIER_EBUSY, "%s: %d cursors are open in this transaction; close some",
-                       op->op.cls->name, CURSORS_MAX);
+                       op->op.cls->name, PORTALS_MAX);
         pier__postgres_fail(op, &err);
-        return;
+        return false;
     }
-    cursor->declare = pier__malloc(size);
-    if (!cursor->declare) {
-        pier__postgres_fail_nomem(op);
-        return;
-    }
-    size_t user_size = conn->sql_size;
-    conn->sql_size =
-        (size_t)snprintf(cursor->declare, size, "DECLARE pier_c%d NO SCROLL CURSOR FOR %s",
-                         cursor->number, conn->sql);
-    cursor->prefix = conn->sql_size - user_size;
-    conn->sql = cursor->declare;
-    pier__postgres_prepare(op, false);
+    cursor_of(op)->number = number;
+    return true;
 }
 
-/* Declares it and asks what its columns are, in one round trip. */
-static void send_declare(pier__db_op *op)
+static void write_name(const pier__postgres_cursor *cursor, portal_name name)
 {
-    pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    char name[24];
-    pier_error err;
-    if (pier__postgres_bind(conn, conn->args, &err) < 0) {
-        pier__postgres_fail(op, &err);
-        return;
-    }
-    snprintf(name, sizeof name, "pier_c%d", cursor_of(op)->number);
-    conn->syncs = 1;
-    conn->part = 0;
-    int sent = PQenterPipelineMode(conn->pg) && pier__postgres_send_encoded(conn, false) &&
-               PQsendDescribePortal(conn->pg, name) && PQpipelineSync(conn->pg);
-    if (pier__postgres_sent(op, sent)) {
-        pier__postgres_await(op, PIER__STEP_DECLARING);
-    }
+    snprintf(name, sizeof(portal_name), "pier_c%d", cursor->number);
 }
 
-static void send_fetch(pier__db_op *op)
+static bool is_open(const pier__postgres_conn *conn, const pier__postgres_cursor *cursor)
 {
-    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    return cursor->open && cursor->tx_count == conn->tx_count;
+}
+
+/* Opens it and asks for the first rows, in one round trip. */
+static void open_portal(pier__db_op *op)
+{
     pier__postgres_cursor *cursor = cursor_of(op);
-    char sql[64];
-    snprintf(sql, sizeof sql, "FETCH FORWARD %d FROM pier_c%d", cursor->fetch_rows, cursor->number);
-    conn->sql = cursor->declare;
-    conn->sql_size = strlen(cursor->declare);
-    if (pier__postgres_sent(op, PQsendQueryParams(conn->pg, sql, 0, NULL, NULL, NULL, NULL,
-                                                  cursor->binary))) {
+    portal_name name;
+    cursor->fetch_rows = FIRST_ROWS;
+    write_name(cursor, name);
+    if (pier__postgres_execute_send(op, name, cursor->fetch_rows)) {
         pier__postgres_await(op, PIER__STEP_FETCHING);
     }
 }
 
-static void declared(pier__db_op *op)
+static void fetch_more(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     pier__postgres_cursor *cursor = cursor_of(op);
-    if (conn->error) {
-        pier__postgres_prepare_again(op); /* for the next transaction */
-        pier__postgres_fail_sql(op);
-        return;
+    portal_name name;
+    write_name(cursor, name);
+    pier__postgres_begin(conn);
+    conn->keeping = true;
+    conn->columns = pier__postgres_columns_ref(cursor->columns);
+    conn->kinds = cursor->kinds;
+    if (pier__postgres_send(op, pier__message_execute(&conn->transport, name, cursor->fetch_rows) &&
+                                    pier__postgres_add_sync(conn))) {
+        pier__postgres_await(op, PIER__STEP_FETCHING);
     }
-    cursor->declared = true;
-    cursor->tx_count = conn->tx_count;
-    cursor->rollbacks = conn->rollbacks;
-    cursor->fetch_rows = FIRST_ROWS;
-    conn->cursors |= UINT64_C(1) << cursor->number;
-    cursor->binary = pier__postgres_all_binary(conn->described);
-    if (op->op.cancelled) {
-        pier__postgres_fail_cancelled(op);
-        return;
-    }
-    pier__postgres_results_clear(conn);
-    send_fetch(op);
 }
 
-/* The server has no more rows: closes the cursor there, because it keeps its tables from being
- * changed. Nobody waits for the answer but the next request. */
-static void close_behind(pier__db_op *op)
+static bool add_close(pier__postgres_conn *conn, pier__postgres_cursor *cursor)
 {
-    pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    pier__postgres_cursor *cursor = cursor_of(op);
-    char sql[48];
-    snprintf(sql, sizeof sql, "CLOSE pier_c%d", cursor->number);
-    conn->closing = PQsendQuery(conn->pg, sql);
-    if (conn->closing) {
-        conn->flushing = PQflush(conn->pg) > 0;
-        conn->cursors &= ~(UINT64_C(1) << cursor->number);
-        cursor->declared = false;
-        cursor->base.ended = true;
+    portal_name name;
+    write_name(cursor, name);
+    pier__postgres_begin(conn);
+    conn->portals &= ~(UINT64_C(1) << cursor->number);
+    cursor->open = false;
+    return pier__message_close(&conn->transport, PIER__MESSAGE_PORTAL, name) &&
+           pier__postgres_add_sync(conn);
+}
+
+/* The server has no more rows: closes the portal there, because it keeps its tables from being
+ * changed. Nobody waits for the answer but the next request, which finds out where it is lost. */
+static void close_behind(pier__postgres_conn *conn, pier__postgres_cursor *cursor)
+{
+    bool kept = conn->keeping;
+    conn->closing = true;
+    cursor->base.ended = true;
+    if (add_close(conn, cursor)) {
+        conn->flushing = pier__postgres_transport_flush(&conn->transport) > 0;
+    }
+    conn->keeping = kept;
+}
+
+static void note_open(pier__postgres_conn *conn, pier__postgres_cursor *cursor)
+{
+    if (!cursor->open) {
+        cursor->open = true;
+        cursor->tx_count = conn->tx_count;
+        cursor->columns = pier__postgres_columns_ref(conn->columns);
+        cursor->kinds = conn->kinds;
+        conn->portals |= UINT64_C(1) << cursor->number;
     }
 }
 
@@ -287,19 +226,25 @@ static void fetched(pier__db_op *op)
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     pier__postgres_cursor *cursor = cursor_of(op);
     if (conn->error) {
+        pier__postgres_prepare_again(op); /* for the next transaction */
         pier__postgres_fail_sql(op);
         return;
     }
-    int count = PQntuples(conn->result);
-    cursor->exhausted = count < cursor->fetch_rows;
+    if (!conn->completed) {
+        pier__postgres_fail_broken(op);
+        return;
+    }
+    note_open(conn, cursor);
+    size_t count = conn->builder.count;
+    cursor->exhausted = !conn->suspended;
     if (count > 0) {
-        size_t rows = FETCH_BYTES / (PQresultMemorySize(conn->result) / (size_t)count + 1);
+        size_t rows = FETCH_BYTES / (conn->builder.size / count + 1);
         cursor->fetch_rows = rows > FETCH_ROWS_MAX ? FETCH_ROWS_MAX : rows < 16 ? 16 : (int)rows;
     }
     if (cursor->exhausted && !op->op.cancelled) {
-        close_behind(op);
+        close_behind(conn, cursor);
     }
-    deliver_result(op);
+    deliver(op);
 }
 
 /* Closing: for the end of the cursor, or of its rows. */
@@ -317,18 +262,17 @@ static void close_stream(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     char byte;
-    conn->dropping = true;
-    pier__postgres_builder_fini(&conn->builder);
+    conn->keeping = false;
+    pier__postgres_builder_clear(&conn->builder);
     pier__postgres_await(op, PIER__STEP_CLOSING);
     pier__postgres_collect(conn);
     /* Often the rest is here already, or nearly, which is cheaper than a cancel request. */
-    for (int i = 0;
-         i < DRAIN_READS_MAX && !conn->answered &&
-         recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0 && pier__postgres_receive(conn);
+    for (int i = 0; i < DRAIN_READS_MAX && !conn->answered && !conn->lost &&
+                    recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
          i++) {
-        pier__postgres_collect(conn);
+        pier__postgres_receive(conn);
     }
-    if (!conn->answered) {
+    if (!conn->answered && !conn->lost) {
         pier__postgres_stop(op);
     }
     if (conn->base.dead) {
@@ -338,18 +282,12 @@ static void close_stream(pier__db_op *op)
     }
 }
 
-/* Only where it is known to be there still: an error would fail the transaction. */
-static void close_on_server(pier__db_op *op)
+/* Where it may be there still. */
+static void close_portal(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     pier__postgres_cursor *cursor = cursor_of(op);
-    char sql[48];
-    conn->cursors &= ~(UINT64_C(1) << cursor->number);
-    cursor->declared = false;
-    snprintf(sql, sizeof sql, "CLOSE pier_c%d", cursor->number);
-    conn->sql = cursor->declare;
-    conn->sql_size = strlen(cursor->declare);
-    if (pier__postgres_sent(op, PQsendQuery(conn->pg, sql))) {
+    if (pier__postgres_send(op, add_close(conn, cursor))) {
         pier__postgres_await(op, PIER__STEP_CLOSING);
     }
 }
@@ -360,9 +298,8 @@ static void start_closing(pier__db_op *op)
     pier__postgres_cursor *cursor = cursor_of(op);
     if (conn->stream && cursor->stream == conn->stream) {
         close_stream(op);
-    } else if (is_declared(conn, cursor) && cursor->rollbacks == conn->rollbacks &&
-               PQtransactionStatus(conn->pg) == PQTRANS_INTRANS) {
-        close_on_server(op);
+    } else if (is_open(conn, cursor) && conn->tx == 'T') {
+        close_portal(op);
     } else {
         end_closing(op);
     }
@@ -398,45 +335,26 @@ void pier__postgres_cursor_start(pier__db_op *op)
         go_on_streaming(op);
         return;
     }
-    if (cursor->mode == PIER__CURSOR_SERVER && cursor->declared) {
-        cursor->exhausted ? start_closing(op) : send_fetch(op);
+    if (cursor->mode == PIER__CURSOR_PORTAL && cursor->open) {
+        cursor->exhausted ? start_closing(op) : fetch_more(op);
         return;
     }
-    cursor->mode = !conn->base.in_tx            ? PIER__CURSOR_STREAM
-                   : can_be_declared(conn->sql) ? PIER__CURSOR_SERVER
-                                                : PIER__CURSOR_WHOLE;
-    if (cursor->mode == PIER__CURSOR_SERVER) {
-        start_declare(op);
-    } else {
+    cursor->mode = conn->base.in_tx ? PIER__CURSOR_PORTAL : PIER__CURSOR_STREAM;
+    if (cursor->mode == PIER__CURSOR_STREAM || take_number(op)) {
         pier__postgres_prepare(op, false);
     }
 }
 
 void pier__postgres_cursor_prepared(pier__db_op *op)
 {
-    switch (cursor_of(op)->mode) {
-    case PIER__CURSOR_STREAM:
-        start_stream(op);
-        break;
-    case PIER__CURSOR_SERVER:
-        send_declare(op);
-        break;
-    default:
-        if (pier__postgres_execute_send(op)) {
-            pier__postgres_await(op, PIER__STEP_EXECUTING);
-        }
-        break;
-    }
+    cursor_of(op)->mode == PIER__CURSOR_STREAM ? start_stream(op) : open_portal(op);
 }
 
 void pier__postgres_cursor_step(pier__db_op *op)
 {
     switch (op->scratch.step) {
     case PIER__STEP_STREAMING:
-        pier__postgres_conn_of(op)->answered ? stream_answered(op) : deliver_rows(op);
-        break;
-    case PIER__STEP_DECLARING:
-        declared(op);
+        pier__postgres_conn_of(op)->answered ? stream_answered(op) : deliver(op);
         break;
     case PIER__STEP_FETCHING:
         fetched(op);

@@ -7,10 +7,11 @@
 #include "drivers/postgres/types.h"
 #include "drivers/postgres/wire.h"
 #include "sdk/number.h"
+#include <libpq-fe.h>
 #include <stdlib.h>
 #include <string.h>
 
-static bool has_binary(Oid type)
+bool pier__postgres_has_binary(Oid type)
 {
     switch (type) {
     case PIER__OID_BOOL:
@@ -57,7 +58,7 @@ static pier__postgres_kind binary_kind(Oid type)
     case PIER__OID_JSONB:
         return PIER__KIND_JSONB;
     default:
-        return has_binary(type) && type != PIER__OID_BYTEA ? PIER__KIND_TEXT : PIER__KIND_BYTEA;
+        return pier__postgres_has_binary(type) && type != PIER__OID_BYTEA ? PIER__KIND_TEXT : PIER__KIND_BYTEA;
     }
 }
 
@@ -87,17 +88,6 @@ static pier__postgres_kind text_kind(Oid type)
 pier__postgres_kind pier__postgres_kind_of(Oid type, bool binary)
 {
     return binary ? binary_kind(type) : text_kind(type);
-}
-
-bool pier__postgres_all_binary(const PGresult *described)
-{
-    int columns = PQnfields(described);
-    for (int i = 0; i < columns; i++) {
-        if (!has_binary(PQftype(described, i))) {
-            return false;
-        }
-    }
-    return columns > 0;
 }
 
 static bool malformed(pier_error *err, size_t size)

@@ -4,7 +4,7 @@
  * Cells as the server sent them, binary or text, as values.
  */
 #include "sdk/row.h"
-#include <libpq-fe.h>
+#include <postgres_ext.h>
 
 /* How a column is read: by its type and by the format of the result. */
 typedef enum pier__postgres_kind {
@@ -29,8 +29,8 @@ typedef enum pier__postgres_kind {
 
 pier__postgres_kind pier__postgres_kind_of(Oid type, bool binary);
 
-/* Can all columns be read in binary? libpq takes one format for a whole result. */
-bool pier__postgres_all_binary(const PGresult *described);
+/* Can values of this type be read in binary? */
+bool pier__postgres_has_binary(Oid type);
 
 /* Reads a cell that is not NULL; a zero byte stands behind `data`. What must be converted is kept
  * with `block`. False: `err` is filled. */

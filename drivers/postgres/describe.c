@@ -7,6 +7,7 @@
 #include "drivers/postgres/names.h"
 #include "sdk/alloc.h"
 #include "sdk/statement.h"
+#include <pier/row.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,15 +17,20 @@ static const char name_types[] =
 
 /* ---- Asking ------------------------------------------------------------------------------- */
 
-static int type_count(const PGresult *described)
+static int column_count(const pier__postgres_statement *statement)
 {
-    return PQnparams(described) + PQnfields(described);
+    return statement->columns ? statement->columns->count : 0;
+}
+
+static int type_count(const pier__postgres_statement *statement)
+{
+    return statement->param_count + column_count(statement);
 }
 
 /* Two arrays, of the types of parameters and columns and of their modifiers; NULL: no memory. */
-static char *write_arrays(const PGresult *described, const char *values[2])
+static char *write_arrays(const pier__postgres_statement *statement, const char *values[2])
 {
-    int params = PQnparams(described), count = type_count(described);
+    int params = statement->param_count, count = type_count(statement);
     size_t room = (size_t)count * 12 + 3;
     char *memory = pier__malloc(2 * room);
     if (!memory) {
@@ -36,39 +42,54 @@ static char *write_arrays(const PGresult *described, const char *values[2])
     *types++ = *modifiers++ = '{';
     for (int i = 0; i < count; i++) {
         bool param = i < params;
-        Oid type = param ? PQparamtype(described, i) : PQftype(described, i - params);
+        Oid type = param ? statement->param_types[i] : statement->columns->types[i - params];
         types += snprintf(types, 12, "%s%u", i ? "," : "", type);
         modifiers += snprintf(modifiers, 13, "%s%d", i ? "," : "",
-                              param ? -1 : PQfmod(described, i - params));
+                              param ? -1 : statement->columns->modifiers[i - params]);
     }
     memcpy(types, "}", 2);
     memcpy(modifiers, "}", 2);
     return memory;
 }
 
+static bool add_question(pier__postgres_conn *conn, const char *values[2])
+{
+    int sizes[2] = {(int)strlen(values[0]), (int)strlen(values[1])}, formats[2] = {0, 0};
+    const pier__postgres_encoder arrays = {.values = values, .sizes = sizes, .formats = formats};
+    pier__postgres_transport *transport = &conn->transport;
+    return pier__message_parse(transport, "", name_types, strlen(name_types), NULL, 0) &&
+           pier__message_bind(transport, "", "", &arrays, 2, NULL) &&
+           pier__message_describe(transport, PIER__MESSAGE_PORTAL, "") &&
+           pier__message_execute(transport, "", 0) && pier__postgres_add_sync(conn);
+}
+
 static void ask_for_names(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     const char *values[2];
-    char *memory = write_arrays(conn->described, values);
+    char *memory = write_arrays(conn->statement, values);
     if (!memory) {
         pier__postgres_fail_nomem(op);
         return;
     }
-    int sent = PQsendQueryParams(conn->pg, name_types, 2, NULL, values, NULL, NULL, 0);
+    pier__postgres_begin(conn);
+    conn->keeping = true;
+    bool added = add_question(conn, values);
     pier__free(memory);
-    if (pier__postgres_sent(op, sent)) {
+    if (pier__postgres_send(op, added)) {
         pier__postgres_await(op, PIER__STEP_NAMING);
     }
 }
 
 /* ---- Answering ---------------------------------------------------------------------------- */
 
-/* NULL: no memory. */
-static pier__description *make_description(const PGresult *described, const PGresult *names,
+/* `names` has a row of one text for each parameter and column; NULL where there is none. `given`
+ * are those of the arguments, NULL where they are numbered. NULL: no memory. */
+static pier__description *make_description(const pier__postgres_statement *statement,
+                                           const pier_result *names,
                                            const pier__postgres_names *given)
 {
-    int params = PQnparams(described), columns = PQnfields(described);
+    int params = statement->param_count, columns = column_count(statement);
     size_t count = 2 * (size_t)params + 2 * (size_t)columns;
     const char **texts = pier__calloc(count ? count : 1, sizeof *texts);
     if (!texts) {
@@ -77,85 +98,76 @@ static pier__description *make_description(const PGresult *described, const PGre
     const char **types = texts + params; /* of the parameters */
     for (int i = 0; i < params; i++) {
         texts[i] = given && i < given->count ? given->names[i] : NULL;
-        types[i] = PQgetvalue(names, i, 0);
+        types[i] = pier_row_text(pier_result_row(names, (size_t)i), 0);
     }
     const char **column_names = types + params, **column_types = column_names + columns;
     for (int i = 0; i < columns; i++) {
-        column_names[i] = PQfname(described, i);
-        column_types[i] = PQgetvalue(names, params + i, 0);
+        column_names[i] = statement->columns->names[i];
+        column_types[i] = pier_row_text(pier_result_row(names, (size_t)(params + i)), 0);
     }
     pier__description *description = pier__description_new(texts, params, columns, false);
     pier__free(texts);
     return description;
 }
 
-static void finish(pier__db_op *op)
+static void finish(pier__db_op *op, const pier_result *names)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    op->product = make_description(conn->described, conn->result, conn->names);
+    op->product = make_description(conn->statement, names, conn->names);
     op->product ? pier__postgres_succeed(op) : pier__postgres_fail_nomem(op);
 }
 
-/* The description is there. */
-static void go_on(pier__db_op *op)
+static void fail_count(pier__db_op *op)
 {
-    pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    if (op->op.cancelled) {
-        pier__postgres_fail_cancelled(op);
-    } else if (type_count(conn->described) == 0) {
-        finish(op);
-    } else {
-        ask_for_names(op);
-    }
+    pier_error err;
+    pier_error_set(&err, PIER_EIO, "%s: the server did not name every type of the statement",
+                   op->op.cls->name);
+    pier__postgres_fail(op, &err);
 }
 
+/* The names have come. */
 void pier__postgres_describe_step(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    bool described = op->scratch.step == PIER__STEP_DESCRIBING;
     if (conn->error) {
-        if (described && pier__postgres_prepare_again(op)) {
-            pier__postgres_prepare(op, false);
-        } else {
-            pier__postgres_fail_sql(op);
-        }
+        pier__postgres_fail_sql(op);
         return;
     }
-    if (!conn->result) {
+    if (!conn->completed) {
         pier__postgres_fail_broken(op);
         return;
     }
-    if (described) {
-        conn->described = conn->result;
-        conn->result = NULL;
-        go_on(op);
+    pier_result *names = NULL;
+    if (!conn->out_of_memory) {
+        names = pier__postgres_rows(&conn->builder, &conn->transport, conn->columns, conn->kinds,
+                                    NULL, 0);
+    }
+    if (!names) {
+        pier__postgres_fail_nomem(op);
         return;
     }
-    if (PQntuples(conn->result) == type_count(conn->described)) {
-        finish(op);
+    if (pier_result_count(names) == (size_t)type_count(conn->statement)) {
+        finish(op, names);
     } else {
-        pier_error err;
-        pier_error_set(&err, PIER_EIO, "%s: the server did not name every type of the statement",
-                       op->op.cls->name);
-        pier__postgres_fail(op, &err);
+        fail_count(op);
     }
+    pier_result_free(names);
 }
 
 void pier__postgres_describe_prepared(pier__db_op *op)
 {
-    pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    if (conn->described) {
-        go_on(op);
-    } else if (pier__postgres_sent(op, PQsendDescribePrepared(conn->pg, conn->statement->name))) {
-        pier__postgres_await(op, PIER__STEP_DESCRIBING);
+    if (op->op.cancelled) {
+        pier__postgres_fail_cancelled(op);
+    } else if (type_count(pier__postgres_conn_of(op)->statement) == 0) {
+        finish(op, NULL);
+    } else {
+        ask_for_names(op);
     }
 }
 
 void pier__postgres_describe_start(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    if (pier__postgres_is_unnamed(conn)) {
-        pier__postgres_forget(conn); /* nothing is on the server that could be described */
-    }
+    pier__postgres_forget(conn); /* what is known of it may not be true any more */
     pier__postgres_prepare(op, false);
 }

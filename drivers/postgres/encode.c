@@ -1,5 +1,5 @@
 /*
- * Arguments for libpq. Each conversion is decided by two things: what the caller bound, and which
+ * Arguments for the server. Each conversion is decided by two things: what the caller bound, and which
  * type the server described for the parameter. Whatever could lose something is refused.
  */
 #include "drivers/postgres/encode.h"
@@ -13,13 +13,7 @@
 #include <string.h>
 
 enum { FORMAT_TEXT = 0, FORMAT_BINARY = 1 };
-enum { SIZE_LIMIT = 1 << 30 }; /* of Postgres, for any value */
-
-/* Text that did not fit into a slot. */
-struct pier__postgres_copy {
-    struct pier__postgres_copy *next;
-    char text[];
-};
+enum { SIZE_LIMIT = 1 << 30 }; /* of Postgres, for any value and any message */
 
 /* The argument being encoded. */
 typedef struct place {
@@ -133,23 +127,12 @@ static int put_float(const place *at, double value)
     return put_int32(at, bits);
 }
 
-/* libpq finds the end of what it sends as text by its zero byte, which sized text does not have. */
-static int put_terminated(const place *at, const char *text, size_t size)
+/* Short text of ours, which must be kept. */
+static int put_written(const place *at, const char *text, size_t size)
 {
-    char *copy = slot(at);
-    if (size >= PIER__POSTGRES_SLOT) {
-        struct pier__postgres_copy *more = pier__malloc(sizeof *more + size + 1);
-        if (!more) {
-            return pier_error_set(at->err, PIER_ENOMEM, "out of memory for argument %d",
-                                  at->index + 1);
-        }
-        more->next = at->encoder->copies;
-        at->encoder->copies = more;
-        copy = more->text;
-    }
-    memcpy(copy, text, size);
-    copy[size] = 0;
-    return put(at, copy, size, FORMAT_TEXT);
+    memcpy(slot(at), text, size);
+    slot(at)[size] = 0;
+    return put(at, slot(at), size, FORMAT_TEXT);
 }
 
 /* From each kind of value to the type that is wanted. */
@@ -185,7 +168,7 @@ static int encode_bool(const place *at, bool value)
     case PIER__OID_BYTEA:
         return refuse_type(at, PIER_BOOL, "cast it to int");
     default:
-        return put_terminated(at, value ? "true" : "false", value ? 4 : 5);
+        return put_written(at, value ? "true" : "false", value ? 4 : 5);
     }
 }
 
@@ -193,7 +176,7 @@ static int encode_int_as_text(const place *at, int64_t value)
 {
     char text[24];
     int length = snprintf(text, sizeof text, "%" PRId64, value);
-    return put_terminated(at, text, (size_t)length);
+    return put_written(at, text, (size_t)length);
 }
 
 static int encode_int(const place *at, int64_t value)
@@ -245,7 +228,7 @@ static int encode_double(const place *at, double value)
     case PIER__OID_BYTEA:
         return refuse_type(at, PIER_DOUBLE, "bind it with pier_bytes(data, size)");
     default:
-        return put_terminated(at, text, pier__double_write(text, sizeof text, value));
+        return put_written(at, text, pier__double_write(text, sizeof text, value));
     }
 }
 
@@ -286,7 +269,7 @@ static int encode_text(const place *at, const pier_value *value)
     if (is_text_type(at->type)) {
         return put(at, text, size, FORMAT_BINARY);
     }
-    return put_terminated(at, text, size);
+    return put(at, text, size, FORMAT_TEXT);
 }
 
 static int encode_bytes(const place *at, const pier_value *value)
@@ -358,18 +341,8 @@ static inline bool encode_plain(pier__postgres_encoder *encoder, int index, Oid 
 
 /* The memory. */
 
-static void free_copies(pier__postgres_encoder *encoder)
-{
-    while (encoder->copies) {
-        struct pier__postgres_copy *next = encoder->copies->next;
-        pier__free(encoder->copies);
-        encoder->copies = next;
-    }
-}
-
 void pier__postgres_encoder_fini(pier__postgres_encoder *encoder)
 {
-    free_copies(encoder);
     pier__free(encoder->values); /* the other arrays stand behind it */
     memset(encoder, 0, sizeof *encoder);
 }
@@ -402,21 +375,23 @@ int pier__postgres_encode(pier__postgres_encoder *encoder, const pier_args *args
         return pier_error_set(err, PIER_EINVAL, "the statement has %d parameter%s, %zu given",
                               count, count == 1 ? "" : "s", given);
     }
-    if (encoder->copies) {
-        free_copies(encoder);
-    }
     if (!make_room(encoder, count)) {
         return pier_error_set(err, PIER_ENOMEM, "out of memory for %d arguments", count);
     }
+    size_t total = 0;
     for (int i = 0; i < count; i++) {
-        if (encode_plain(encoder, i, types[i], &args->values[i])) {
-            continue;
+        if (!encode_plain(encoder, i, types[i], &args->values[i])) {
+            place at = {.encoder = encoder, .index = i, .type = types[i], .err = err};
+            int status = encode_value(&at, &args->values[i]);
+            if (status) {
+                return status;
+            }
         }
-        place at = {.encoder = encoder, .index = i, .type = types[i], .err = err};
-        int status = encode_value(&at, &args->values[i]);
-        if (status) {
-            return status;
-        }
+        total += (size_t)encoder->sizes[i];
+    }
+    if (total > SIZE_LIMIT) {
+        return pier_error_set(err, PIER_ERANGE,
+                              "the arguments have %zu bytes, Postgres takes 1 GB at once", total);
     }
     return 0;
 }

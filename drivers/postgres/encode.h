@@ -1,14 +1,14 @@
 #ifndef PIER_DRIVERS_POSTGRES_ENCODE_H
 #define PIER_DRIVERS_POSTGRES_ENCODE_H
 /*
- * Arguments in the form in which libpq sends them: binary where the type that the server described
+ * Arguments in the form in which they are sent: binary where the type that the server described
  * is known here, else text. The memory stays with the connection from one statement to the next.
  */
 #include "sdk/error.h"
 #include <pier/value.h>
 #include <postgres_ext.h>
 
-enum { PIER__POSTGRES_SLOT = 32 }; /* the longest number written out, with its zero byte */
+enum { PIER__POSTGRES_SLOT = 32 }; /* more than the longest number written out */
 
 /* Zeroed memory is an encoder. */
 typedef struct pier__postgres_encoder {
@@ -16,8 +16,7 @@ typedef struct pier__postgres_encoder {
     const char **values;
     int *sizes;
     int *formats;
-    char (*slots)[PIER__POSTGRES_SLOT]; /* numbers and short text */
-    struct pier__postgres_copy *copies; /* longer text that needed a zero byte behind it */
+    char (*slots)[PIER__POSTGRES_SLOT]; /* numbers */
 } pier__postgres_encoder;
 
 /* Fills values, sizes and formats for the parameters of a statement; they refer to `args`. 0, or a

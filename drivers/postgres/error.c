@@ -1,5 +1,5 @@
 /*
- * SQLSTATEs and libpq's texts as errors. Programs decide by status and SQLSTATE; the texts may be
+ * SQLSTATEs and texts, the server's and libpq's, as errors. Programs decide by status and SQLSTATE; the texts may be
  * in the server's language.
  */
 #include "drivers/postgres/error.h"
@@ -52,18 +52,6 @@ int pier__postgres_status(const char *sqlstate)
     return PIER_ESQL;
 }
 
-const char *pier__postgres_sqlstate(const PGresult *result)
-{
-    const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    return sqlstate ? sqlstate : "";
-}
-
-bool pier__postgres_is_fatal(const PGresult *result)
-{
-    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
-    return severity && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0);
-}
-
 void pier__postgres_one_line(char *line, size_t size, const char *text)
 {
     pier__postgres_fold(line, size, text, strlen(text));
@@ -96,7 +84,7 @@ static void add_text(pier_error *err, pier_field field, const char *text, size_t
 }
 
 /* What is short, and tells most. */
-static void add_names(pier_error *err, const PGresult *result)
+static void add_names(pier_error *err, const pier__postgres_report *report)
 {
     static const struct {
         pier_field field;
@@ -118,7 +106,7 @@ static void add_names(pier_error *err, const PGresult *result)
     }; /* as long as names are in Postgres; a function of the user's can send
           longer ones */
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        add_text(err, fields[i].field, PQresultErrorField(result, fields[i].code), NAME_SIZE);
+        add_text(err, fields[i].field, pier__postgres_report_text(report, fields[i].code), NAME_SIZE);
     }
 }
 
@@ -132,7 +120,7 @@ static size_t used(const pier_error *err)
 }
 
 /* What may be long: each leaves something for those behind it, but no more than half. */
-static void add_texts(pier_error *err, const PGresult *result)
+static void add_texts(pier_error *err, const pier__postgres_report *report)
 {
     static const struct {
         pier_field field;
@@ -149,27 +137,26 @@ static void add_texts(pier_error *err, const PGresult *result)
         size_t room = sizeof err->packed - 1 - used(err), left = 0;
         room = room > 2 ? room - 2 : 0;
         for (size_t k = i + 1; k < COUNT; k++) {
-            const char *text = PQresultErrorField(result, fields[k].code);
+            const char *text = pier__postgres_report_text(report, fields[k].code);
             size_t length = text ? strnlen(text, fields[k].share) : 0;
             left += length ? length + 2 : 0;
         }
         size_t size = room > 2 * left ? room - left : room / 2;
-        add_text(err, fields[i].field, PQresultErrorField(result, fields[i].code), size);
+        add_text(err, fields[i].field, pier__postgres_report_text(report, fields[i].code), size);
     }
 }
 
-/* The server counts characters from 1, in what was sent to it: `skip` of them are not the user's.
- * Where the statement has lines, the message names the place. */
-static void add_position(pier_error *err, const PGresult *result, const char *sql, size_t sql_size,
-                         size_t skip, const pier__postgres_names *names)
+/* The server counts characters from 1. Where the statement has lines, the message names the place.
+ */
+static void add_position(pier_error *err, const pier__postgres_report *report, const char *sql,
+                         size_t sql_size, const pier__postgres_names *names)
 {
-    const char *text = PQresultErrorField(result, PG_DIAG_STATEMENT_POSITION);
+    const char *text = pier__postgres_report_text(report, PG_DIAG_STATEMENT_POSITION);
     unsigned long position = text ? strtoul(text, NULL, 10) : 0;
     char number[24];
-    if (position <= skip) {
+    if (position == 0) {
         return;
     }
-    position -= skip;
     position = names ? pier__postgres_names_position(names, position) : position;
     snprintf(number, sizeof number, "%lu", position);
     pier__error_add_field(err, PIER_FIELD_POSITION, number);
@@ -200,18 +187,19 @@ static void add_pooler_remedy(pier_error *err, const char *sqlstate, const char 
     }
 }
 
-void pier__postgres_error_in(pier_error *err, const PGresult *result, const char *sql,
-                             size_t sql_size, size_t skip, const pier__postgres_names *names)
+void pier__postgres_error(pier_error *err, const pier__postgres_report *report, const char *sql,
+                          size_t sql_size, const pier__postgres_names *names)
 {
-    const char *sqlstate = pier__postgres_sqlstate(result);
-    const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    const char *sqlstate = pier__postgres_sqlstate(report);
+    const char *primary = pier__postgres_report_text(report, PG_DIAG_MESSAGE_PRIMARY);
     char line[MESSAGE_MAX];
-    /* Errors that libpq makes itself have no fields. */
-    pier__postgres_one_line(line, sizeof line, primary ? primary : PQresultErrorMessage(result));
-    bool fatal = pier__postgres_is_fatal(result);
-    int status = fatal || !*sqlstate ? PIER_EIO : pier__postgres_status(sqlstate);
+    pier__postgres_one_line(line, sizeof line, primary ? primary : "");
+    bool fatal = pier__postgres_is_fatal(report);
+    int status = pier__postgres_is_nomem(report) ? PIER_ENOMEM
+                 : fatal || !*sqlstate           ? PIER_EIO
+                                                 : pier__postgres_status(sqlstate);
     pier_error_set(err, status, "%s", *line ? line : "Postgres gave no reason");
-    add_position(err, result, sql, sql_size, skip, names);
+    add_position(err, report, sql, sql_size, names);
     if (fatal) {
         size_t length = strlen(err->message);
         snprintf(err->message + length, sizeof err->message - length,
@@ -221,10 +209,10 @@ void pier__postgres_error_in(pier_error *err, const PGresult *result, const char
     pier__postgres_error_add_sql(err, sql, sql_size);
     err->origin = PIER_ORIGIN_POSTGRES;
     snprintf(err->sqlstate, sizeof err->sqlstate, "%s", sqlstate);
-    const char *constraint = PQresultErrorField(result, PG_DIAG_CONSTRAINT_NAME);
+    const char *constraint = pier__postgres_report_text(report, PG_DIAG_CONSTRAINT_NAME);
     pier__postgres_clean(err->constraint, sizeof err->constraint, constraint ? constraint : "");
-    add_names(err, result);
-    add_texts(err, result);
+    add_names(err, report);
+    add_texts(err, report);
 }
 
 /* With verbose errors libpq writes "FATAL:  28P01: password authentication failed ...", whatever

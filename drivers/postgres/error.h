@@ -3,25 +3,18 @@
 /*
  * Postgres's failures as errors of Pier.
  */
+#include "drivers/postgres/report.h"
 #include "sdk/error.h"
-#include <libpq-fe.h>
 
 /* The pier_status for a SQLSTATE of a statement. */
 int pier__postgres_status(const char *sqlstate);
 
 struct pier__postgres_names;
 
-/* Fills `err` from a result that is an error. The beginning of `sql` (NULL: none), which is the
- * user's, goes behind the message. In what was sent, `skip` characters stand before it, and numbers
- * in the place of `names` (NULL: none). */
-void pier__postgres_error_in(pier_error *err, const PGresult *result, const char *sql,
-                             size_t sql_size, size_t skip,
-                             const struct pier__postgres_names *names);
-
-/* Has the server ended the session with this error? */
-bool pier__postgres_is_fatal(const PGresult *result);
-/* "" where there is none. */
-const char *pier__postgres_sqlstate(const PGresult *result);
+/* Fills `err` from an error of the server's. The beginning of `sql` (NULL: none), which is the
+ * user's, goes behind the message; in what was sent, numbers stood for `names` (NULL: none). */
+void pier__postgres_error(pier_error *err, const pier__postgres_report *report, const char *sql,
+                          size_t sql_size, const struct pier__postgres_names *names);
 
 /* Fills `err` for an attempt to connect to `name` that failed with libpq's verbose `text`. */
 void pier__postgres_connect_error(pier_error *err, const char *name, const char *text);

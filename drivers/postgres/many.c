@@ -14,19 +14,13 @@
 #include <string.h>
 
 enum {
-    PIECE_BYTES = 64 * 1024, /* what libpq collects before it sends on its own */
-    STEP_BYTES = 256 * 1024, /* the loop has other things to do */
-    ROW_BYTES = 48           /* what a row costs beside its values, about */
+    PIECE_BYTES = 64 * 1024, /* what is collected before it is sent */
+    STEP_BYTES = 256 * 1024  /* the loop has other things to do */
 };
 
 static bool has_own_transaction(const pier__db_op *op)
 {
     return op->db->kind != PIER__DB_TX;
-}
-
-static bool send_word(pier__postgres_conn *conn, const char *sql)
-{
-    return PQsendQueryParams(conn->pg, sql, 0, NULL, NULL, NULL, NULL, 0);
 }
 
 /* ---- Failing ------------------------------------------------------------------------------ */
@@ -57,8 +51,8 @@ static void fail_rows(pier__db_op *op)
     }
     pier_error err;
     int64_t row = conn->error_part - conn->many.lead;
-    pier__postgres_error_in(&err, conn->error, op->op.cancelled ? NULL : conn->text,
-                            conn->text_size, 0, conn->names);
+    pier__postgres_error(&err, conn->error, op->op.cancelled ? NULL : conn->text, conn->text_size,
+                         conn->names);
     if (row >= 0 && row < (int64_t)conn->many.sent) {
         name_row(&err, conn->many.rows_before + row + 1);
     }
@@ -73,65 +67,53 @@ static void send_end(pier__db_op *op, bool complete)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     conn->many.complete = complete;
-    int sent = !complete || !has_own_transaction(op) ||
-               send_word(conn, conn->many.in_savepoint ? "RELEASE pier_many" : "COMMIT");
-    if (pier__postgres_sent(op, sent && PQpipelineSync(conn->pg))) {
+    bool added =
+        !complete || !has_own_transaction(op) ||
+        pier__message_command(&conn->transport,
+                              conn->many.in_savepoint ? "RELEASE pier_many" : "COMMIT");
+    conn->syncs--; /* it was counted when the rows began */
+    if (pier__postgres_send(op, added && pier__postgres_add_sync(conn))) {
         pier__postgres_await(op, PIER__STEP_MANY);
     }
 }
 
-/* Gives what it puts into libpq's buffer, about; 0: the row cannot be bound; -1: it has settled. */
-static int64_t send_row(pier__db_op *op)
+/* 1, or 0: the row cannot be bound; -1: there is no memory for it. */
+static int add_row(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     const pier__postgres_statement *statement = conn->statement;
-    const pier__postgres_encoder *encoder = &conn->encoder;
     pier_error *err = &conn->many.failure;
     if (pier__postgres_bind(conn, &op->rows[conn->many.sent], err) < 0) {
         name_row(err, conn->many.rows_before + (int64_t)conn->many.sent + 1);
         return 0;
     }
-    if (!PQsendQueryPrepared(conn->pg, statement->name, statement->param_count, encoder->values,
-                             encoder->sizes, encoder->formats, 0)) {
-        pier__postgres_sent(op, 0);
-        return -1;
-    }
     conn->many.sent++;
-    int64_t size = ROW_BYTES;
-    for (int i = 0; i < statement->param_count; i++) {
-        size += encoder->sizes[i] + 6;
-    }
-    return size;
-}
-
-/* Hands what has been collected to the socket. False: it has settled. */
-static bool send_piece(pier__db_op *op)
-{
-    return pier__postgres_sent(op, 1);
+    return pier__message_bind(&conn->transport, "", statement->name, &conn->encoder,
+                              statement->param_count, NULL) &&
+                   pier__message_execute(&conn->transport, "", 0)
+               ? 1
+               : -1;
 }
 
 void pier__postgres_many_go_on(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    int64_t in_step = 0, in_piece = 0;
+    size_t in_step = 0;
     /* From PIER__CANCEL on the rows may be gone with their caller. */
     while (!op->op.cancelled && !conn->error && conn->many.sent < op->row_count) {
-        int64_t size = send_row(op);
-        if (size <= 0) {
-            if (size == 0) {
-                send_end(op, false);
-            }
+        int added = add_row(op);
+        if (added == 0) {
+            send_end(op, false);
             return;
         }
-        in_piece += size;
-        if (in_piece < PIECE_BYTES) {
+        size_t in_piece = conn->transport.out_size - conn->transport.out_sent;
+        if (added > 0 && in_piece < PIECE_BYTES) {
             continue;
         }
-        if (!send_piece(op)) {
+        if (!pier__postgres_send(op, added > 0)) {
             return;
         }
         in_step += in_piece;
-        in_piece = 0;
         if (conn->flushing || in_step >= STEP_BYTES) {
             conn->flushing = true; /* goes on when the socket takes more, which may be at once */
             pier__postgres_await(op, PIER__STEP_SENDING);
@@ -141,27 +123,23 @@ void pier__postgres_many_go_on(pier__db_op *op)
     send_end(op, !op->op.cancelled && !conn->error);
 }
 
-static bool send_start(pier__db_op *op)
+static bool add_start(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     const pier__postgres_statement *statement = conn->statement;
-    if (!PQenterPipelineMode(conn->pg)) {
-        return false;
-    }
+    pier__postgres_transport *transport = &conn->transport;
     if (has_own_transaction(op)) {
         conn->many.lead++;
-        if (!send_word(conn, conn->many.in_savepoint ? "SAVEPOINT pier_many" : "BEGIN")) {
+        if (!pier__message_command(transport,
+                                   conn->many.in_savepoint ? "SAVEPOINT pier_many" : "BEGIN")) {
             return false;
         }
     }
     /* What was sent just now has taken the place of the unnamed statement; and behind a pooler it
      * may have been prepared on another server. */
-    if (!*statement->name) {
-        conn->many.lead++;
-        return PQsendPrepare(conn->pg, "", conn->sql, statement->param_count,
-                             statement->param_types);
-    }
-    return true;
+    return *statement->name ||
+           pier__message_parse(transport, "", statement->sql, statement->sql_size,
+                               statement->param_types, statement->param_count);
 }
 
 void pier__postgres_many_prepared(pier__db_op *op)
@@ -172,12 +150,14 @@ void pier__postgres_many_prepared(pier__db_op *op)
     conn->many.counting = true;
     conn->many.in_savepoint = conn->base.in_tx;
     conn->many.rows_before = op->rows_before;
-    conn->syncs = 1;
-    conn->part = 0;
-    if (send_start(op)) {
+    pier__postgres_begin(conn);
+    conn->syncs++; /* it is still to be sent, but an error means that it is waited for */
+    conn->part = conn->changed = 0;
+    conn->columns = pier__postgres_columns_ref(conn->statement->columns);
+    if (add_start(op)) {
         pier__postgres_many_go_on(op);
     } else {
-        pier__postgres_sent(op, 0);
+        pier__postgres_send(op, false);
     }
 }
 
@@ -188,7 +168,8 @@ static void undo(pier__db_op *op)
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     const char *sql =
         conn->many.in_savepoint ? "ROLLBACK TO pier_many; RELEASE pier_many" : "ROLLBACK";
-    if (pier__postgres_sent(op, PQsendQuery(conn->pg, sql))) {
+    pier__postgres_begin(conn);
+    if (pier__postgres_send(op, pier__postgres_add_query(conn, sql))) {
         pier__postgres_await(op, PIER__STEP_UNDOING);
     }
 }
@@ -199,7 +180,7 @@ static void undone(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     if (has_own_transaction(op) && !conn->many.in_savepoint &&
-        PQtransactionStatus(conn->pg) != PQTRANS_IDLE) {
+        conn->tx != 'I') {
         conn->base.dead = true; /* the end of the session rolls back as well */
     }
     if (!conn->base.dead && conn->many.failure.status == 0 && pier__postgres_prepare_again(op)) {
@@ -218,13 +199,11 @@ void pier__postgres_many_step(pier__db_op *op)
         return;
     }
     if (conn->many.complete && !conn->error) {
-        op->count = conn->many.changed;
+        op->count = conn->changed;
         pier__postgres_succeed(op);
         return;
     }
-    PGTransactionStatusType status = PQtransactionStatus(conn->pg);
-    bool open = status == PQTRANS_INTRANS || status == PQTRANS_INERROR;
-    if (has_own_transaction(op) && open && !conn->base.dead) {
+    if (has_own_transaction(op) && conn->tx != 'I' && !conn->base.dead) {
         undo(op);
     } else {
         undone(op);

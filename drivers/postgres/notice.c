@@ -1,6 +1,6 @@
 /*
  * Notices and the ends of sessions, told to the pool's hooks or to the log. Hooks are called by
- * whoever works on the connection, outside of libpq and under no lock.
+ * whoever works on the connection, under no lock.
  */
 #include "drivers/postgres/notice.h"
 
@@ -43,11 +43,10 @@ static pier__postgres_hooks *hooks_of(pier__postgres_conn *conn)
     return &((pier__postgres_db *)conn->base.db)->hooks;
 }
 
-static const char *severity_of(const PGresult *notice)
+static const char *severity_of(const pier__postgres_report *notice)
 {
-    const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
-    /* Those that libpq makes itself have no other. */
-    severity = severity ? severity : PQresultErrorField(notice, PG_DIAG_SEVERITY);
+    const char *severity = pier__postgres_report_text(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+    severity = severity ? severity : pier__postgres_report_text(notice, PG_DIAG_SEVERITY);
     return severity ? severity : "NOTICE";
 }
 
@@ -60,7 +59,7 @@ static pier_log_level level_of(const char *severity)
 
 /* ---- Notices ------------------------------------------------------------------------------ */
 
-static void log_notice(const pier__postgres_conn *conn, const PGresult *notice)
+static void log_notice(const pier__postgres_conn *conn, const pier__postgres_report *notice)
 {
     const char *severity = severity_of(notice);
     pier_log_level level = level_of(severity);
@@ -68,8 +67,8 @@ static void log_notice(const pier__postgres_conn *conn, const PGresult *notice)
     if (!pier__log_wants(level)) {
         return;
     }
-    const char *text = PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY);
-    const char *advice = PQresultErrorField(notice, PG_DIAG_MESSAGE_HINT);
+    const char *text = pier__postgres_report_text(notice, PG_DIAG_MESSAGE_PRIMARY);
+    const char *advice = pier__postgres_report_text(notice, PG_DIAG_MESSAGE_HINT);
     pier__postgres_one_line(message, sizeof message, text ? text : "");
     pier__postgres_one_line(hint, sizeof hint, advice ? advice : "");
     pier__log(level, "%.120s: %.20s %.5s: %s%s%s", conn->base.db->name, severity,
@@ -89,11 +88,11 @@ static const char *put_text(char **at, const char *text)
     return copy;
 }
 
-static void keep_notice(pier__postgres_said *said, const PGresult *notice)
+static void keep_notice(pier__postgres_said *said, const pier__postgres_report *notice)
 {
     size_t size = 0;
     for (int i = 0; i < TEXTS; i++) {
-        const char *text = PQresultErrorField(notice, codes[i]);
+        const char *text = pier__postgres_report_text(notice, codes[i]);
         size += text ? strnlen(text, TEXT_MAX - 1) + 1 : 0;
     }
     item *kept = said->size + size <= QUEUE_MAX ? pier__malloc(sizeof *kept + size) : NULL;
@@ -103,7 +102,7 @@ static void keep_notice(pier__postgres_said *said, const PGresult *notice)
     }
     char *at = kept->data;
     for (int i = 0; i < TEXTS; i++) {
-        kept->texts[i] = put_text(&at, PQresultErrorField(notice, codes[i]));
+        kept->texts[i] = put_text(&at, pier__postgres_report_text(notice, codes[i]));
     }
     kept->next = NULL;
     kept->size = sizeof *kept + size;
@@ -115,18 +114,17 @@ static void keep_notice(pier__postgres_said *said, const PGresult *notice)
 /* What ends an idle session comes as a notice, often well before the end itself; and as a mere
  * warning where the server ends at once, which a function of the user's can imitate but for where
  * it comes from. */
-static bool is_goodbye(const PGresult *notice)
+static bool is_goodbye(const pier__postgres_report *notice)
 {
-    const char *from = PQresultErrorField(notice, PG_DIAG_SOURCE_FUNCTION);
+    const char *from = pier__postgres_report_text(notice, PG_DIAG_SOURCE_FUNCTION);
     return pier__postgres_is_fatal(notice) || (from && strcmp(from, "quickdie") == 0);
 }
 
-void pier__postgres_take_notice(void *arg, const PGresult *notice)
+void pier__postgres_take_notice(pier__postgres_conn *conn, const pier__postgres_report *notice)
 {
-    pier__postgres_conn *conn = arg;
     pier__postgres_said *said = &conn->said;
     if (is_goodbye(notice)) {
-        const char *text = PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY);
+        const char *text = pier__postgres_report_text(notice, PG_DIAG_MESSAGE_PRIMARY);
         conn->said_goodbye = true;
         snprintf(said->state, sizeof said->state, "%.5s", pier__postgres_sqlstate(notice));
         pier__postgres_one_line(said->words, sizeof said->words, text ? text : "");
@@ -135,6 +133,29 @@ void pier__postgres_take_notice(void *arg, const PGresult *notice)
     } else {
         log_notice(conn, notice);
     }
+}
+
+/* In the form in which the server sent it. */
+void pier__postgres_take_early_notice(void *arg, const PGresult *notice)
+{
+    char body[2048];
+    size_t size = 0;
+    const int letters[] = {PG_DIAG_SEVERITY, PG_DIAG_SEVERITY_NONLOCALIZED,
+                           PG_DIAG_SQLSTATE, PG_DIAG_SOURCE_FUNCTION,
+                           PG_DIAG_MESSAGE_PRIMARY, PG_DIAG_MESSAGE_DETAIL,
+                           PG_DIAG_MESSAGE_HINT};
+    for (size_t i = 0; i < sizeof letters / sizeof *letters; i++) {
+        const char *text = PQresultErrorField(notice, letters[i]);
+        size_t length = text ? strlen(text) : 0;
+        if (text && length + 2 < sizeof body - size) {
+            body[size] = (char)letters[i];
+            memcpy(body + size + 1, text, length + 1);
+            size += length + 2;
+        }
+    }
+    pier__postgres_report *copy = pier__postgres_report_new(body, size);
+    pier__postgres_take_notice(arg, copy);
+    pier__postgres_report_free(copy);
 }
 
 static void tell_one(pier__postgres_conn *conn, const item *kept)
@@ -206,14 +227,14 @@ void pier__postgres_session_ended(pier__postgres_conn *conn, bool idle)
         return;
     }
     said->end_told = true;
-    const PGresult *error =
+    const pier__postgres_report *error =
         conn->error && pier__postgres_is_fatal(conn->error) ? conn->error : NULL;
     if (error) {
-        pier__postgres_one_line(said->words, sizeof said->words,
-                                PQresultErrorField(error, PG_DIAG_MESSAGE_PRIMARY));
+        const char *text = pier__postgres_report_text(error, PG_DIAG_MESSAGE_PRIMARY);
+        pier__postgres_one_line(said->words, sizeof said->words, text ? text : "");
         snprintf(said->state, sizeof said->state, "%.5s", pier__postgres_sqlstate(error));
     } else if (!*said->words) {
-        pier__postgres_one_line(said->words, sizeof said->words, PQerrorMessage(conn->pg));
+        pier__postgres_one_line(said->words, sizeof said->words, conn->transport.why);
     }
     pier_postgres_end end = {
         .pid = said->pid,

@@ -1,9 +1,10 @@
 #ifndef PIER_DRIVERS_POSTGRES_NOTICE_H
 #define PIER_DRIVERS_POSTGRES_NOTICE_H
 /*
- * What a server says unasked: notices, and its last words before it ends a session. libpq hands
- * them over in the midst of its parsing, so they are copied then and told when it has returned.
+ * What a server says unasked: notices, and its last words before it ends a session. They come in
+ * the midst of other messages, so they are copied then and told when those have been taken.
  */
+#include "drivers/postgres/report.h"
 #include <libpq-fe.h>
 #include <pier/async/postgres_hook.h>
 #include <stdatomic.h>
@@ -31,8 +32,11 @@ typedef struct pier__postgres_said {
     char words[200]; /* and they */
 } pier__postgres_said;
 
-/* libpq's notice receiver; `arg` is the connection. */
-void pier__postgres_take_notice(void *arg, const PGresult *notice);
+/* Takes one from the server. */
+void pier__postgres_take_notice(struct pier__postgres_conn *conn,
+                                const pier__postgres_report *notice);
+/* The same from libpq while it connects: its notice receiver, `arg` is the connection. */
+void pier__postgres_take_early_notice(void *arg, const PGresult *notice);
 /* Tells what has been taken. */
 void pier__postgres_tell(struct pier__postgres_conn *conn);
 /* A new session begins, or nobody is to be told any more. */

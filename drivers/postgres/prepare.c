@@ -4,7 +4,6 @@
  */
 #include "drivers/postgres/conn.h"
 
-#include "drivers/postgres/decode.h"
 #include "drivers/postgres/error.h"
 #include "drivers/postgres/sql.h"
 #include "sdk/alloc.h"
@@ -14,9 +13,8 @@
 enum { CLOSES_MAX = 16 }; /* statements closed along with one that is prepared */
 
 /*
- * Closing what has fallen out of the cache. libpq before 17 cannot send Close, and DEALLOCATE fails
- * where somebody else has closed the statement already, which would fail a transaction: it is sent
- * behind a Sync of its own, outside transactions only.
+ * Closing what has fallen out of the cache. Unlike DEALLOCATE, Close does not fail where somebody
+ * else has closed the statement already.
  */
 
 static void forget_on_server(pier__postgres_conn *conn, const pier__postgres_statement *statement)
@@ -36,20 +34,15 @@ static void forget_on_server(pier__postgres_conn *conn, const pier__postgres_sta
     memcpy(conn->forgotten[conn->forgotten_count++], statement->name, sizeof statement->name);
 }
 
-static bool send_closes(pier__postgres_conn *conn)
+static bool add_closes(pier__postgres_conn *conn)
 {
-    if (conn->forgotten_count == 0 || conn->base.in_tx) {
-        return true;
-    }
     for (int i = 0; i < CLOSES_MAX && conn->forgotten_count > 0; i++) {
-        char sql[64];
-        snprintf(sql, sizeof sql, "DEALLOCATE %s", conn->forgotten[--conn->forgotten_count]);
-        if (!PQsendQueryParams(conn->pg, sql, 0, NULL, NULL, NULL, NULL, 0)) {
+        if (!pier__message_close(&conn->transport, PIER__MESSAGE_STATEMENT,
+                                 conn->forgotten[--conn->forgotten_count])) {
             return false;
         }
     }
-    conn->syncs++;
-    return PQpipelineSync(conn->pg);
+    return true;
 }
 
 static pier__postgres_statement *new_statement(pier__postgres_conn *conn)
@@ -64,6 +57,14 @@ static pier__postgres_statement *new_statement(pier__postgres_conn *conn)
     return pier__postgres_statement_new(conn->sql, conn->sql_size, name);
 }
 
+/* Of a statement without arguments, whose columns come as text, since they are not known yet. */
+static bool add_execution(pier__postgres_transport *transport, const char *name)
+{
+    static const pier__postgres_encoder nothing = {.room = 0};
+    return pier__message_bind(transport, "", name, &nothing, 0, NULL) &&
+           pier__message_execute(transport, "", 0);
+}
+
 bool pier__postgres_prepare_send(pier__db_op *op, bool whole)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
@@ -72,43 +73,28 @@ bool pier__postgres_prepare_send(pier__db_op *op, bool whole)
         pier__postgres_fail_nomem(op);
         return false;
     }
-    PGconn *pg = conn->pg;
+    pier__postgres_transport *transport = &conn->transport;
     conn->preparing = statement;
     pier__postgres_note_effects(conn, statement->effects);
     conn->whole =
         whole && (!conn->args || conn->args->count == 0) && !pier__postgres_is_copy(statement->sql);
-    conn->syncs = 1;
-    conn->part = 0;
-    int sent = PQenterPipelineMode(pg) &&
-               PQsendPrepare(pg, statement->name, statement->sql, 0, NULL) &&
-               PQsendDescribePrepared(pg, statement->name) &&
-               (!conn->whole || PQsendQueryPrepared(pg, statement->name, 0, NULL, NULL, NULL, 0)) &&
-               PQpipelineSync(pg) && send_closes(conn);
-    return pier__postgres_sent(op, sent);
+    pier__postgres_begin(conn);
+    conn->keeping = op->request == PIER__FETCH;
+    return pier__postgres_send(
+        op, add_closes(conn) &&
+                pier__message_parse(transport, statement->name, statement->sql,
+                                    statement->sql_size, NULL, 0) &&
+                pier__message_describe(transport, PIER__MESSAGE_STATEMENT, statement->name) &&
+                (!conn->whole || add_execution(transport, statement->name)) &&
+                pier__postgres_add_sync(conn));
 }
 
-/* Copies what the server says about a statement. False: no memory. */
-static bool describe(pier__postgres_statement *statement, const PGresult *described)
+static void take_description(pier__postgres_conn *conn, pier__postgres_statement *statement)
 {
-    int params = PQnparams(described), columns = PQnfields(described);
-    size_t types_size = (size_t)params * sizeof *statement->param_types;
-    char *memory = pier__malloc(types_size + (size_t)columns + 1);
-    if (!memory) {
-        return false;
-    }
-    statement->param_types = (Oid *)memory;
-    statement->kinds = (unsigned char *)memory + types_size;
-    statement->param_count = params;
-    statement->column_count = columns;
-    for (int i = 0; i < params; i++) {
-        statement->param_types[i] = PQparamtype(described, i);
-    }
-    statement->binary = pier__postgres_all_binary(described);
-    for (int i = 0; i < columns; i++) {
-        statement->kinds[i] =
-            (unsigned char)pier__postgres_kind_of(PQftype(described, i), statement->binary);
-    }
-    return true;
+    statement->param_types = conn->param_types;
+    statement->param_count = conn->param_count;
+    statement->columns = pier__postgres_columns_ref(conn->columns);
+    conn->param_types = NULL;
 }
 
 /* Puts a statement where it is found again. */
@@ -153,15 +139,18 @@ bool pier__postgres_prepare_end(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     pier__postgres_statement *statement = conn->preparing;
-    if (!conn->described || !describe(statement, conn->described)) {
-        if (conn->error) {
+    if (!conn->described || conn->out_of_memory) {
+        if (conn->out_of_memory) {
+            pier__postgres_fail_nomem(op);
+        } else if (conn->error) {
             pier__postgres_fail_sql(op);
         } else {
-            pier__postgres_fail_nomem(op);
+            pier__postgres_fail_broken(op);
         }
         return false;
     }
     conn->preparing = NULL;
+    take_description(conn, statement);
     store(conn, statement);
     conn->statement = statement;
     if (conn->whole && statement->param_count > 0) {
@@ -173,34 +162,31 @@ bool pier__postgres_prepare_end(pier__db_op *op)
             conn->error ? pier__postgres_fail_sql(op) : pier__postgres_fail_cancelled(op);
             return false;
         }
-        if (op->request != PIER__DESCRIBE) {
-            pier__postgres_results_clear(conn);
-        }
+        pier__postgres_results_clear(conn);
     }
     return true;
 }
 
 /* Recognised without its text, which may be in any language. */
-static bool is_outdated(const PGresult *error)
+static bool is_outdated(const pier__postgres_report *error)
 {
     const char *sqlstate = pier__postgres_sqlstate(error);
-    const char *function = PQresultErrorField(error, PG_DIAG_SOURCE_FUNCTION);
+    const char *function = pier__postgres_report_text(error, PG_DIAG_SOURCE_FUNCTION);
     return strcmp(sqlstate, "26000") == 0 || (strcmp(sqlstate, "0A000") == 0 && function &&
                                               strcmp(function, "RevalidateCachedQuery") == 0);
 }
 
 /* The same where it is parsed each time, with the types that its parameters had: names and types
  * may be others now. */
-static bool may_be_outdated(const PGresult *error)
+static bool may_be_outdated(const pier__postgres_report *error)
 {
     return strncmp(pier__postgres_sqlstate(error), "42", 2) == 0;
 }
 
-bool pier__postgres_is_misread(pier__db_op *op, const PGresult *result)
+bool pier__postgres_is_misread(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    if (!pier__postgres_is_unnamed(conn) || PQbinaryTuples(result) == 0 ||
-        pier__postgres_all_binary(result)) {
+    if (!conn->columns || !conn->columns->unreadable) {
         return false;
     }
     pier_error err;
@@ -231,7 +217,7 @@ bool pier__postgres_prepare_again(pier__db_op *op)
     }
     pier__postgres_statement_free(statement);
     bool again = !op->scratch.flag && !op->op.cancelled &&
-                 PQtransactionStatus(conn->pg) == PQTRANS_IDLE && !conn->base.in_tx;
+                 conn->tx == 'I' && !conn->base.in_tx;
     op->scratch.flag = true;
     if (again) {
         pier__postgres_results_clear(conn);

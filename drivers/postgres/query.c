@@ -18,8 +18,7 @@ enum {
     /* A cancel request that reaches the server before the statement does is lost, so it is
      * repeated, after this time, then twice that, and so on. */
     CANCEL_AGAIN_MS = 20,
-    ARGS_MAX = 65535, /* the protocol counts them in 16 bits */
-    UTF8 = 6          /* libpq's number of the encoding, which is part of its interface */
+    ARGS_MAX = 65535 /* the protocol counts them in 16 bits */
 };
 
 static void start_request(pier__db_op *op);
@@ -43,6 +42,7 @@ static void end_request(pier__postgres_conn *conn)
     conn->statement = NULL;
     conn->until = conn->cancel_at = 0;
     if (conn->pg) {
+        pier__postgres_transport_rest(&conn->transport);
         pier__postgres_settle(conn);
     }
 }
@@ -60,7 +60,7 @@ static void fail_encoding(pier__db_op *op)
     pier_error_set(&err, PIER_EINVAL,
                    "%s: the statement has set client_encoding to %.40s, but text is UTF-8 here; "
                    "leave it, and use convert_to and convert_from. The connection is closed",
-                   op->op.cls->name, pg_encoding_to_char(PQclientEncoding(conn->pg)));
+                   op->op.cls->name, conn->encoding);
     pier__db_op_failed(op, &err);
 }
 
@@ -68,7 +68,7 @@ void pier__postgres_succeed(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     end_request(conn);
-    if (conn->pg && !conn->base.dead && PQclientEncoding(conn->pg) != UTF8) {
+    if (*conn->encoding && !conn->base.dead && strcmp(conn->encoding, "UTF8") != 0) {
         fail_encoding(op);
     } else {
         pier__db_op_ran(op);
@@ -113,11 +113,7 @@ void pier__postgres_fail_sql(pier__db_op *op)
         pier__postgres_fail_cancelled(op);
         return;
     }
-    /* A cursor's statement stands behind what declares it. */
-    const pier__postgres_cursor *cursor = (const pier__postgres_cursor *)op->cursor;
-    size_t skip = cursor && conn->sql == cursor->declare ? cursor->prefix : 0;
-    pier__postgres_error_in(&err, conn->error, sql_for_message(op), conn->text_size, skip,
-                            conn->names);
+    pier__postgres_error(&err, conn->error, sql_for_message(op), conn->text_size, conn->names);
     pier__postgres_check_target(op, &err);
     pier__postgres_fail(op, &err);
 }
@@ -149,7 +145,11 @@ void pier__postgres_fail_broken(pier__db_op *op)
         pier__postgres_fail(op, &err);
         return;
     }
-    pier__postgres_one_line(line, sizeof line, PQerrorMessage(conn->pg));
+    if (conn->transport.short_of_memory) {
+        pier__postgres_fail_nomem(op);
+        return;
+    }
+    pier__postgres_one_line(line, sizeof line, conn->transport.why);
     pier_error_set(&err, PIER_EIO,
                    "%s: the connection to %.120s broke while %s: %s; whether it took effect is not "
                    "known, the next call makes a new connection",
@@ -193,19 +193,43 @@ static void wait_for_cancel(pier__db_op *op)
 void pier__postgres_await(pier__db_op *op, int step)
 {
     op->scratch.step = step;
-    pier__postgres_conn_of(op)->answered = false;
     wait_for_socket(op);
 }
 
-bool pier__postgres_sent(pier__db_op *op, int sent)
+/* Sending. */
+
+void pier__postgres_begin(pier__postgres_conn *conn)
+{
+    conn->answered = conn->simple = conn->keeping = false;
+}
+
+bool pier__postgres_add_query(pier__postgres_conn *conn, const char *sql)
+{
+    conn->simple = true;
+    conn->syncs++;
+    return pier__message_query(&conn->transport, sql);
+}
+
+bool pier__postgres_add_sync(pier__postgres_conn *conn)
+{
+    conn->syncs++;
+    return pier__message_sync(&conn->transport);
+}
+
+bool pier__postgres_send(pier__db_op *op, bool added)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    int left = sent ? PQflush(conn->pg) : -1;
+    int left = added ? pier__postgres_transport_flush(&conn->transport) : -1;
     conn->flushing = left > 0;
     if (left >= 0) {
         return true;
     }
-    /* Something is half sent, or the connection broke. */
+    /* Something is half sent, or the connection broke: then the server's last words may be there. */
+    if (added && !conn->transport.short_of_memory) {
+        conn->flushing = true;
+        pier__postgres_receive(conn);
+        conn->flushing = false;
+    }
     pier__postgres_fail_broken(op);
     return false;
 }
@@ -224,7 +248,10 @@ static void send_cancel(pier__db_op *op)
 void pier__postgres_stop(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    conn->dropping = true;
+    if (conn->stream) {
+        conn->keeping = false;
+        pier__postgres_builder_clear(&conn->builder);
+    }
     conn->until = pier__now() + (int64_t)CLEAN_UP_MS * 1000000;
     conn->cancel_pause = (int64_t)CANCEL_AGAIN_MS * 1000000;
     send_cancel(op);
@@ -275,20 +302,43 @@ static bool wind_up(pier__db_op *op, unsigned events)
 
 /* Preparing and executing. */
 
-int pier__postgres_send_encoded(pier__postgres_conn *conn, bool binary)
+/* Columns that may have changed since the statement was described come with their description. */
+static bool describes_again(const pier__postgres_conn *conn)
 {
-    const pier__postgres_statement *statement = conn->statement;
-    const pier__postgres_encoder *encoder = &conn->encoder;
-    if (pier__postgres_is_unnamed(conn)) {
-        return PQsendQueryParams(conn->pg, statement->sql, statement->param_count,
-                                 statement->param_types, encoder->values, encoder->sizes,
-                                 encoder->formats, binary);
-    }
-    return PQsendQueryPrepared(conn->pg, statement->name, statement->param_count, encoder->values,
-                               encoder->sizes, encoder->formats, binary);
+    return pier__postgres_is_unnamed(conn) || !conn->statement->settled;
 }
 
-bool pier__postgres_execute_send(pier__db_op *op)
+bool pier__postgres_add_statement(pier__postgres_conn *conn, const char *portal, int rows_max)
+{
+    const pier__postgres_statement *statement = conn->statement;
+    pier__postgres_transport *transport = &conn->transport;
+    if (pier__postgres_is_unnamed(conn) &&
+        !pier__message_parse(transport, "", statement->sql, statement->sql_size,
+                             statement->param_types, statement->param_count)) {
+        return false;
+    }
+    if (!pier__message_bind(transport, portal, statement->name, &conn->encoder,
+                            statement->param_count, statement->columns)) {
+        return false;
+    }
+    if (describes_again(conn)) {
+        if (!pier__message_describe(transport, PIER__MESSAGE_PORTAL, portal)) {
+            return false;
+        }
+    } else if (statement->columns) {
+        conn->columns = pier__postgres_columns_ref(statement->columns);
+        conn->kinds = conn->columns->as_wanted;
+    }
+    return pier__message_execute(transport, portal, rows_max);
+}
+
+/* Does whoever waits for the answer want its rows? */
+static bool wants_rows(const pier__db_op *op)
+{
+    return op->request == PIER__FETCH || op->request == PIER__CURSOR_BLOCK;
+}
+
+bool pier__postgres_execute_send(pier__db_op *op, const char *portal, int rows_max)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     pier_error err;
@@ -296,7 +346,10 @@ bool pier__postgres_execute_send(pier__db_op *op)
         pier__postgres_fail(op, &err);
         return false;
     }
-    return pier__postgres_sent(op, pier__postgres_send_encoded(conn, conn->statement->binary));
+    pier__postgres_begin(conn);
+    conn->keeping = wants_rows(op);
+    return pier__postgres_send(op, pier__postgres_add_statement(conn, portal, rows_max) &&
+                                       pier__postgres_add_sync(conn));
 }
 
 /* The statement is known to the server: goes on with the request. */
@@ -308,7 +361,7 @@ static void prepared(pier__db_op *op)
         pier__postgres_many_prepared(op);
     } else if (op->request == PIER__DESCRIBE) {
         pier__postgres_describe_prepared(op);
-    } else if (pier__postgres_execute_send(op)) {
+    } else if (pier__postgres_execute_send(op, "", 0)) {
         pier__postgres_await(op, PIER__STEP_EXECUTING);
     }
 }
@@ -344,22 +397,37 @@ void pier__postgres_prepare(pier__db_op *op, bool whole)
 
 /* Answering. */
 
-int64_t pier__postgres_count_changes(PGresult *result)
+static void fail_rolled_back(pier__db_op *op)
 {
-    const char *tag = PQcmdStatus(result);
-    /* Compared within libpq's array, which is longer, so that no call is made. */
-    bool only_read = memcmp(tag, "SELECT", 6) == 0
-                         ? PQresultStatus(result) == PGRES_TUPLES_OK
-                         : strncmp(tag, "FETCH", 5) == 0 || strncmp(tag, "MOVE", 4) == 0;
-    const char *count = only_read ? "" : PQcmdTuples(result);
-    return *count ? strtoll(count, NULL, 10) : 0;
+    pier_error err;
+    pier_error_set(&err, PIER_ESQL, "the transaction had failed and was rolled back");
+    pier__postgres_fail(op, &err);
 }
 
-/* Postgres answers COMMIT with ROLLBACK where the transaction had failed. */
-static bool was_rolled_back(pier__db_op *op, PGresult *result)
+static void fail_too_much(pier__db_op *op)
 {
-    return op->request == PIER__COMMIT && op->scratch.number &&
-           strcmp(PQcmdStatus(result), "ROLLBACK") == 0;
+    pier_error err;
+    pier_error_set(&err, PIER_ERANGE,
+                   "%s: the rows have more than 4 GB; read them with pier_db_cursor",
+                   op->op.cls->name);
+    pier__postgres_fail(op, &err);
+}
+
+bool pier__postgres_make_block(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    if (pier__postgres_is_unnamed(conn) && pier__postgres_is_misread(op)) {
+        return false;
+    }
+    if (!conn->out_of_memory && !conn->too_much) {
+        op->block = pier__postgres_rows(&conn->builder, &conn->transport, conn->columns,
+                                        conn->kinds, op->room,
+                                        op->reads_here ? sizeof op->room : 0);
+    }
+    if (!op->block) {
+        conn->too_much ? fail_too_much(op) : pier__postgres_fail_nomem(op);
+    }
+    return op->block != NULL;
 }
 
 static void executed(pier__db_op *op)
@@ -367,7 +435,7 @@ static void executed(pier__db_op *op)
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     if (conn->error) {
         if (pier__postgres_prepare_again(op)) {
-            pier__postgres_prepare(op, op->request != PIER__CURSOR_BLOCK);
+            pier__postgres_prepare(op, true);
             return;
         }
         if (op->request == PIER__ROLLBACK) {
@@ -376,33 +444,20 @@ static void executed(pier__db_op *op)
         pier__postgres_fail_sql(op);
         return;
     }
-    if (!conn->result) {
+    if (!conn->completed) {
         pier__postgres_fail_broken(op);
         return;
     }
-    if (op->request == PIER__FETCH || op->request == PIER__CURSOR_BLOCK) {
-        const pier__postgres_statement *statement = conn->statement;
-        if (pier__postgres_is_unnamed(conn) && pier__postgres_is_misread(op, conn->result)) {
+    if (op->request == PIER__FETCH) {
+        if (!pier__postgres_make_block(op)) {
             return;
         }
-        op->count = op->request == PIER__FETCH ? pier__postgres_count_changes(conn->result) : 0;
-        op->block = pier__postgres_rows(
-            conn->result, conn->whole || pier__postgres_is_unnamed(conn) ? NULL : statement->kinds,
-            statement->column_count, op->room, op->reads_here ? sizeof op->room : 0);
-        conn->result = NULL;
-        if (!op->block) {
-            pier__postgres_fail_nomem(op);
-            return;
-        }
-        if (op->cursor) {
-            op->cursor->ended = true;
-        }
+        op->count = conn->changed;
     } else if (op->request == PIER__EXECUTE) {
-        op->count = pier__postgres_count_changes(conn->result);
-    } else if (was_rolled_back(op, conn->result)) {
-        pier_error err;
-        pier_error_set(&err, PIER_ESQL, "the transaction had failed and was rolled back");
-        pier__postgres_fail(op, &err);
+        op->count = conn->changed;
+    } else if (op->request == PIER__COMMIT && op->scratch.number && conn->rolled_back) {
+        /* Postgres answers COMMIT with ROLLBACK where the transaction had failed. */
+        fail_rolled_back(op);
         return;
     }
     pier__postgres_succeed(op);
@@ -457,7 +512,6 @@ static void answered(pier__db_op *op)
     case PIER__STEP_UNDOING:
         pier__postgres_many_step(op);
         break;
-    case PIER__STEP_DESCRIBING:
     case PIER__STEP_NAMING:
         pier__postgres_describe_step(op);
         break;
@@ -489,7 +543,8 @@ static void refuse_busy(pier__db_op *op)
 static void send_simple(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    if (pier__postgres_sent(op, PQsendQuery(conn->pg, conn->sql))) {
+    pier__postgres_begin(conn);
+    if (pier__postgres_send(op, pier__postgres_add_query(conn, conn->sql))) {
         pier__postgres_await(op, PIER__STEP_EXECUTING);
     }
 }
@@ -534,18 +589,24 @@ static void start_request(pier__db_op *op)
     }
 }
 
+/* Waits for the answer to what was sent before. It has mostly come by now, so it is read without
+ * waiting for it first. */
+static void await_the_last(pier__db_op *op, int step)
+{
+    pier__postgres_conn_of(op)->answered = false;
+    pier__postgres_await(op, step);
+    pier__postgres_run_step(op, PIER__READABLE);
+}
+
 static void start(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     if (is_busy_streaming(op)) {
         refuse_busy(op);
     } else if (conn->base.resetting) {
-        /* The answer has mostly come by now, so it is read without waiting for it first. */
-        pier__postgres_await(op, PIER__STEP_RESETTING);
-        pier__postgres_run_step(op, PIER__READABLE);
+        await_the_last(op, PIER__STEP_RESETTING);
     } else if (conn->closing) {
-        pier__postgres_await(op, PIER__STEP_CLOSED);
-        pier__postgres_run_step(op, PIER__READABLE);
+        await_the_last(op, PIER__STEP_CLOSED);
     } else {
         start_request(op);
     }
@@ -556,8 +617,17 @@ static void start(pier__db_op *op)
 static bool has_block(pier__db_op *op)
 {
     const pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    return op->scratch.step == PIER__STEP_STREAMING && !conn->dropping && conn->builder.count > 0 &&
-           !conn->result && !conn->error;
+    return op->scratch.step == PIER__STEP_STREAMING && conn->builder.count > 0 &&
+           !conn->completed && !conn->error;
+}
+
+static void broke(pier__db_op *op)
+{
+    if (op->scratch.step == PIER__STEP_RESETTING) {
+        exchange(op);
+    } else {
+        pier__postgres_fail_broken(op);
+    }
 }
 
 void pier__postgres_run_step(pier__db_op *op, unsigned events)
@@ -570,17 +640,12 @@ void pier__postgres_run_step(pier__db_op *op, unsigned events)
         start(op);
         return;
     }
-    bool broken =
-        events & (PIER__READABLE | PIER__WRITABLE) && !conn->answered &&
-        !(conn->stream ? pier__postgres_receive_rows(conn) : pier__postgres_receive(conn));
-    pier__postgres_collect(conn);
-    if (broken) {
-        conn->base.dead = true;
+    if (events & (PIER__READABLE | PIER__WRITABLE) && !conn->answered) {
+        pier__postgres_receive(conn);
     }
-    if (broken && op->scratch.step == PIER__STEP_RESETTING) {
-        exchange(op);
-    } else if (broken && (!conn->answered || conn->error)) {
-        pier__postgres_fail_broken(op);
+    conn->base.dead |= conn->lost;
+    if (conn->lost && (!conn->answered || conn->error || op->scratch.step == PIER__STEP_RESETTING)) {
+        broke(op);
     } else if (!conn->answered && op->scratch.step == PIER__STEP_SENDING && !conn->flushing) {
         pier__postgres_many_go_on(op);
     } else if (!conn->answered && !has_block(op)) {

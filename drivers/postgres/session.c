@@ -32,11 +32,8 @@ static int64_t coarse_now(void)
 
 bool pier__postgres_has_left(pier__postgres_conn *conn)
 {
-    /* This makes libpq look at what it has read. */
-    for (PGnotify *notify; (notify = PQnotifies(conn->pg));) {
-        PQfreemem(notify);
-    }
-    return conn->said_goodbye || conn->base.dead || PQstatus(conn->pg) != CONNECTION_OK;
+    pier__postgres_collect_unasked(conn);
+    return conn->said_goodbye || conn->base.dead || conn->lost;
 }
 
 static bool would_block(void)
@@ -53,10 +50,8 @@ static bool is_closed(pier__postgres_conn *conn)
         if (got <= 0) {
             return got == 0 || !would_block();
         }
-        if (!PQconsumeInput(conn->pg)) {
-            return true;
-        }
-        if (pier__postgres_has_left(conn)) {
+        pier__postgres_came came = pier__postgres_transport_receive(&conn->transport, conn->wanted);
+        if (came == PIER__CAME_END || pier__postgres_has_left(conn)) {
             return true;
         }
     }
@@ -64,7 +59,7 @@ static bool is_closed(pier__postgres_conn *conn)
 
 bool pier__postgres_was_left(pier__postgres_conn *conn)
 {
-    bool left = PQstatus(conn->pg) != CONNECTION_OK || is_closed(conn);
+    bool left = conn->lost || is_closed(conn);
     pier__postgres_tell(conn);
     if (left) {
         pier__postgres_session_ended(conn, true);
@@ -102,14 +97,14 @@ void pier__postgres_settle(pier__postgres_conn *conn)
     if (conn->closing) {
         return; /* a CLOSE that is not answered yet changes nothing */
     }
-    PGTransactionStatusType status = PQtransactionStatus(conn->pg);
-    bool in_tx = status == PQTRANS_INTRANS || status == PQTRANS_INERROR;
+    bool asked = conn->syncs > 0;
+    bool in_tx = !asked && conn->tx != 'I';
     if (!in_tx && conn->base.in_tx) {
-        conn->cursors = 0; /* the server closed them */
+        conn->portals = 0; /* the server closed them */
         conn->tx_count++;
     }
     conn->base.in_tx = in_tx;
-    if (status != PQTRANS_IDLE && !in_tx && !conn->stream && !conn->base.resetting) {
+    if (asked && !conn->stream && !conn->base.resetting) {
         conn->base.dead = true;
     }
 }
@@ -132,7 +127,13 @@ static void forget_session(pier__postgres_conn *conn)
     conn->base.unclean = false;
     conn->stream = 0;
     conn->syncs = 0;
+    conn->skipping = conn->wanted = 0;
+    conn->lost = conn->answered = false;
+    conn->portals = 0;
+    conn->encoding[0] = 0;
+    pier__postgres_results_clear(conn);
     pier__postgres_builder_fini(&conn->builder);
+    pier__postgres_transport_fini(&conn->transport);
     conn->base.open = conn->base.in_tx = false;
 }
 
@@ -140,10 +141,6 @@ void pier__postgres_disconnect(pier__postgres_conn *conn)
 {
     pier__postgres_cancel_free(conn->cancel);
     conn->cancel = NULL;
-    PQclear(conn->described);
-    PQclear(conn->result);
-    PQclear(conn->error);
-    conn->described = conn->result = conn->error = NULL;
     if (conn->pg && pier__runner_forked(conn->base.db->handle.runner)) {
         conn->pg = NULL; /* the parent's: PQfinish would say goodbye in its name */
     }
@@ -171,10 +168,11 @@ void pier__postgres_reset_failed(const pier__postgres_conn *conn)
     if (!conn->error || conn->base.dead) {
         return; /* the session has ended, which is another matter */
     }
+    const char *message = pier__postgres_report_text(conn->error, PG_DIAG_MESSAGE_PRIMARY);
     pier__log(PIER_LOG_WARNING,
               "%.120s: a connection could not be reset and is closed: %.300s; where the server "
               "does not know these statements, open the pool with .reset = PIER_RESET_NONE",
-              conn->base.db->name, PQresultErrorMessage(conn->error));
+              conn->base.db->name, message ? message : "");
 }
 
 /* What undoes all that may have been done; NULL: nothing. */
@@ -199,11 +197,16 @@ static const char *undo(pier__postgres_conn *conn, bool in_tx)
 static bool send_undo(pier__postgres_conn *conn, bool in_tx)
 {
     const char *sql = undo(conn, in_tx);
-    if (sql) {
-        conn->base.resetting = PQsendQuery(conn->pg, sql);
-        conn->flushing = conn->base.resetting && PQflush(conn->pg) > 0;
+    if (!sql) {
+        return true;
     }
-    return !sql || conn->base.resetting;
+    pier__postgres_begin(conn);
+    int left = pier__postgres_add_query(conn, sql)
+                   ? pier__postgres_transport_flush(&conn->transport)
+                   : -1;
+    conn->base.resetting = left >= 0;
+    conn->flushing = left > 0;
+    return left >= 0;
 }
 
 bool pier__postgres_reset(pier__postgres_conn *conn)
@@ -215,16 +218,14 @@ bool pier__postgres_reset(pier__postgres_conn *conn)
     if (conn->base.resetting) {
         return true;
     }
-    switch (PQtransactionStatus(conn->pg)) {
-    case PQTRANS_IDLE:
-        /* Most requests have changed nothing, and nothing is to be sent. */
-        return (!conn->base.unclean && conn->base.db->settings.reset != PIER_RESET_ALWAYS) ||
-               send_undo(conn, false);
-    case PQTRANS_INTRANS:
-    case PQTRANS_INERROR:
-        conn->base.in_tx = false;
-        return send_undo(conn, true);
-    default:
+    if (conn->syncs > 0) {
         return false;
     }
+    if (conn->tx != 'I') {
+        conn->base.in_tx = false;
+        return send_undo(conn, true);
+    }
+    /* Most requests have changed nothing, and nothing is to be sent. */
+    return (!conn->base.unclean && conn->base.db->settings.reset != PIER_RESET_ALWAYS) ||
+           send_undo(conn, false);
 }

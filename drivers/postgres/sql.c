@@ -46,3 +46,19 @@ bool pier__postgres_sql_begins(const char *sql, const char *word)
     return strncasecmp(sql, word, length) == 0 && !isalnum((unsigned char)sql[length]) &&
            sql[length] != '_' && sql[length] != '$' && (unsigned char)sql[length] < 0x80;
 }
+
+bool pier__postgres_has_settled_columns(const char *sql)
+{
+    static const char *const words[] = {"select", "insert", "update", "delete",
+                                        "with",   "values", "table",  "merge"};
+    sql = pier__postgres_sql_start(sql);
+    while (*sql == '(') {
+        sql = pier__postgres_sql_start(sql + 1);
+    }
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (pier__postgres_sql_begins(sql, words[i])) {
+            return true;
+        }
+    }
+    return false;
+}

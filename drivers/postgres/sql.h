@@ -11,7 +11,11 @@ const char *pier__postgres_sql_start(const char *sql);
 /* Does it begin with this word, in small or capital letters? */
 bool pier__postgres_sql_begins(const char *sql, const char *word);
 
-/* COPY has its own protocol, which libpq forbids in pipelines. */
+/* Does a statement that is prepared have the same columns whenever it runs? The server sees to that
+ * for queries, but not for what looks at something that has a name of its own: FETCH, EXECUTE. */
+bool pier__postgres_has_settled_columns(const char *sql);
+
+/* COPY has its own protocol. */
 static inline bool pier__postgres_is_copy(const char *sql)
 {
     return pier__postgres_sql_begins(pier__postgres_sql_start(sql), "copy");

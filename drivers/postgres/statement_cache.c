@@ -4,6 +4,7 @@
 #include "drivers/postgres/statement_cache.h"
 
 #include "drivers/postgres/effects.h"
+#include "drivers/postgres/sql.h"
 #include "sdk/alloc.h"
 #include <stdio.h>
 #include <string.h>
@@ -51,6 +52,7 @@ pier__postgres_statement *pier__postgres_statement_new(const char *sql, size_t s
     memcpy(statement->sql, sql, sql_size);
     statement->sql[sql_size] = 0;
     statement->effects = (unsigned char)pier__postgres_effects(sql, sql_size);
+    statement->settled = pier__postgres_has_settled_columns(statement->sql);
     snprintf(statement->name, sizeof statement->name, "%s", name);
     return statement;
 }
@@ -60,6 +62,7 @@ void pier__postgres_statement_free(pier__postgres_statement *statement)
     if (statement) {
         pier__free(statement->param_types);
         pier__free(statement->names);
+        pier__postgres_columns_unref(statement->columns);
         pier__free(statement);
     }
 }

@@ -5,6 +5,7 @@
  * text, forgotten in the order of last use. Memory only: closing them on the server is the
  * caller's business. Used by whoever has the connection's turn.
  */
+#include "drivers/postgres/columns.h"
 #include <postgres_ext.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -20,13 +21,14 @@ struct pier__postgres_statement {
     pier__postgres_statement *newer, *older; /* by last use */
     uint64_t hash;
     /* From the server's description. */
-    bool binary;           /* every column can be read in binary */
-    unsigned char effects; /* of its text on the session: PIER__EFFECT_... */
-    int param_count, column_count;
+    int param_count;
     Oid *param_types;
+    pier__postgres_columns *columns;    /* NULL: it gives no rows */
     struct pier__postgres_names *names; /* of a text whose arguments have names; else NULL */
-    unsigned char *kinds; /* a pier__postgres_kind for each column; behind the types */
-    char name[24];        /* on the server; "" for the unnamed one */
+    /* From its text. */
+    bool settled;          /* its columns stay what they are as long as it is prepared */
+    unsigned char effects; /* on the session: PIER__EFFECT_... */
+    char name[24];         /* on the server; "" for the unnamed one */
     size_t sql_size;
     char sql[]; /* zero-terminated */
 };

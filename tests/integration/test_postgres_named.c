@@ -520,6 +520,24 @@ SCENARIO(test_errors__at_a_name_itself)
     return 0;
 }
 
+/* Where nothing is prepared, the rows themselves find out that a table is gone. */
+SCENARIO(test_errors__of_many_rows)
+{
+    static const char sql[] = "insert into t(name, id) select :name, :id from gone where :id > 0";
+    pier_error e = {0};
+    pier_db *other = open_with("pier_statements=unnamed", &e);
+    const pier_args *args = PIER_NAMED("id", 1, "name", "ada");
+    pier_db_execute(pool, "create table if not exists gone(a int)", NULL, &e);
+    EXPECT(pier_db_execute_many(other, sql, args, 1, &e) == 0);
+    pier_db_execute(pool, "drop table gone", NULL, &e);
+    pier_db *tx = pier_db_begin(other, NULL, &e);
+    EXPECT(pier_db_execute_many(tx, sql, args, 1, &e) < 0 && strcmp(e.sqlstate, "42P01") == 0);
+    EXPECT(is_at(&e, "50", ": insert into t(name, id) select :name, :id from gone"));
+    pier_db_close(tx);
+    pier_db_close(other);
+    return 0;
+}
+
 /* An error behind rows that have been delivered. */
 SCENARIO(test_errors__in_the_midst_of_a_cursor)
 {
@@ -677,6 +695,7 @@ int main(void)
         BOTH(test_named__are_let_go_of_at_a_deadline),
         BOTH(test_errors__are_told_in_the_users_text),
         BOTH(test_errors__at_a_name_itself),
+        BOTH_TABLE(test_errors__of_many_rows),
         BOTH(test_errors__in_the_midst_of_a_cursor),
         BOTH(test_named__are_prepared_once_on_each_connection),
         BOTH_TABLE(test_named__are_prepared_again_where_the_table_has_changed),

@@ -184,61 +184,6 @@ static void test_decode__what_is_not_of_its_type_is_a_failure(void **state)
     assert_malformed(PIER__OID_BYTEA, false, "\\xzz", 4);
 }
 
-/* A result as libpq has it for one row of (int4, text), in text format. */
-static PGresult *make_row(const char *number, const char *text)
-{
-    PGresAttDesc columns[] = {
-        {.name = (char *)"id", .typid = PIER__OID_INT4, .format = 0},
-        {.name = (char *)"name", .typid = PIER__OID_TEXT, .format = 0},
-    };
-    PGresult *row = PQmakeEmptyPGresult(NULL, PGRES_SINGLE_TUPLE);
-    assert_non_null(row);
-    assert_true(PQsetResultAttrs(row, 2, columns));
-    assert_true(PQsetvalue(row, 0, 0, (char *)number, (int)strlen(number)));
-    assert_true(PQsetvalue(row, 0, 1, (char *)text, text ? (int)strlen(text) : -1));
-    return row;
-}
-
-static void test_builder__makes_one_block_of_single_rows(void **state)
-{
-    (void)state;
-    enum { MANY = 3000 };
-    pier__postgres_builder builder = {0};
-    char number[16];
-    for (int i = 0; i < MANY; i++) {
-        snprintf(number, sizeof number, "%d", i);
-        assert_true(pier__postgres_builder_add(&builder, make_row(number, i % 3 ? number : NULL)));
-    }
-    pier_result *rows = pier__postgres_builder_take(&builder);
-    assert_int_equal(builder.count, 0);
-    assert_int_equal(pier_result_count(rows), MANY);
-    assert_int_equal(pier_result_columns(rows), 2);
-    assert_int_equal(pier_result_column(rows, "name"), 1);
-    for (int i = 0; i < MANY; i++) {
-        const pier_row *row = pier_result_row(rows, (size_t)i);
-        assert_int_equal(pier_row_int64(row, 0), i);
-        assert_int_equal(pier_row_is_null(row, 1), i % 3 == 0);
-        snprintf(number, sizeof number, "%d", i);
-        if (i % 3) {
-            assert_string_equal(pier_row_text(row, 1), number);
-        }
-    }
-    assert_int_equal(pier_result_check(rows, &err), 0);
-    pier_result_free(rows);
-}
-
-static void test_rows__are_those_of_the_result(void **state)
-{
-    (void)state;
-    pier_result *rows = pier__postgres_rows(make_row("42", ""), NULL, 0, NULL, 0);
-    const pier_row *row = pier_result_row(rows, 0);
-    assert_int_equal(pier_row_int64(row, 0), 42);
-    assert_false(pier_row_is_null(row, 1));
-    assert_string_equal(pier_row_text(row, 1), "");
-    assert_null(pier_result_row(rows, 1));
-    pier_result_free(rows);
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -252,8 +197,6 @@ int main(void)
         TEST(test_decode__bytes_written_as_text),
         TEST(test_decode__single_characters),
         TEST(test_decode__what_is_not_of_its_type_is_a_failure),
-        TEST(test_builder__makes_one_block_of_single_rows),
-        TEST(test_rows__are_those_of_the_result),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
