@@ -114,12 +114,12 @@ static int number_of(finder *f, const char *text, size_t size)
     return (int)f->names.count - 1;
 }
 
-/* The mark has been read, and a letter follows it. `dollars`: they may be part of the name. */
-static void take_name(finder *f, bool dollars)
+/* The mark has been read, and a letter follows it. */
+static void take_name(finder *f)
 {
     pier__postgres_scanner *s = &f->scanner;
     const char *text = s->at;
-    while (s->at < s->end && pier__postgres_is_inner(*s->at) && (dollars || *s->at != '$')) {
+    while (s->at < s->end && pier__postgres_is_inner(*s->at)) {
         s->at++;
     }
     pier__postgres_place *place = append(&f->places, sizeof *place);
@@ -156,7 +156,7 @@ static char take_colon(finder *f)
         return ':';
     }
     if (pier__postgres_is_letter(follows) && begins_name(f)) {
-        take_name(f, true);
+        take_name(f);
         return '$';
     }
     unsigned char *inside = innermost(f);
@@ -170,7 +170,7 @@ static char take_dollar(finder *f)
     if (s->at - s->token > 1) {
         f->numbered = true;
     } else if (s->at < s->end && pier__postgres_is_letter(*s->at)) {
-        take_name(f, false);
+        take_name(f);
     }
     return '$';
 }

@@ -187,7 +187,8 @@ static int use_scope(pier_db *scope, pier_error *err)
         EXPECT(pier_result_count(result) == 3);
         EXPECT(strcmp(pier_row_text(pier_result_row(result, 2), 0), "y") == 0);
         pier_result_free(result);
-        /* The same text with another set of arguments, and others between. */
+        /* A text of the same size; the first one with other arguments, and others between. */
+        EXPECT(number(scope, "select :a::int8 - :b", PIER_NAMED("a", 7, "b", 2), &e) == 5);
         EXPECT(number(scope, "select :b::int8 - :a", PIER_NAMED("b", 1, "a", 1), &e) == 0);
         EXPECT(number(scope, "select $1::int8", PIER_ARGS(i), &e) == i);
     }

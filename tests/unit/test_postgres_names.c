@@ -254,8 +254,8 @@ static void test_positions__behind_names_that_became_longer(void **state)
     (void)state;
     char sql[400] = "select 0", sent[400] = "select 0";
     for (int i = 0; i < 12; i++) {
-        snprintf(sql + strlen(sql), 8, ",:%c", 'a' + i);
-        snprintf(sent + strlen(sent), 8, ",$%d", i + 1);
+        snprintf(sql + strlen(sql), 16, ",:%c", 'a' + i);
+        snprintf(sent + strlen(sent), 16, ",$%d", i + 1);
     }
     strcat(sql, ", here");
     strcat(sent, ", here");
