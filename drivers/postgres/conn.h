@@ -10,6 +10,8 @@
  *   query.c     a request, from send to end    prepare.c  preparing its statement
  *   many.c      one statement and many rows    cursor.c   the requests of cursors
  *   describe.c  what a statement takes and gives
+ *   by_name.c   arguments by name              names.c    names in a statement's text
+ *   scan.c      a statement's text, token by token
  *
  *   transport.c bytes, to and from the server  message.c  what is sent
  *   results.c   what comes                     rows.c     blocks of rows of it
@@ -108,8 +110,9 @@ typedef struct pier__postgres_conn {
                 has failed */
     /* What the server reports of the session; "": nothing. */
     char encoding[24];
-    char standby[4],
-        reads_only[4]; /* "on" or "off": in_hot_standby, default_transaction_read_only */
+    char standby[4];    /* "on" or "off": in_hot_standby, */
+    char reads_only[4]; /* default_transaction_read_only, */
+    char conforming[4]; /* and standard_conforming_strings */
     bool idle;         /* has been in the pool since its last request */
     bool said_goodbye; /* the server is about to end the session */
     pier__postgres_said said;
@@ -124,10 +127,15 @@ typedef struct pier__postgres_conn {
     size_t forgotten_count, forgotten_room;
     pier__postgres_encoder encoder;
 
+    struct pier__postgres_by_name *by_name; /* NULL: no arguments have had names yet */
+
     /* The request under way. */
-    const char *sql;
+    const char *text; /* the user's */
+    size_t text_size;
+    const struct pier__postgres_names *names; /* of its arguments; NULL: they are numbered */
+    const char *sql; /* what is sent: the text, or what became of it without names */
     size_t sql_size;
-    const pier_args *args;
+    const pier_args *args; /* in the order of $1, $2, ... */
     pier__postgres_statement *statement; /* in the cache, or `unnamed` */
     pier__postgres_statement *preparing; /* not described yet, and so in neither */
     bool flushing;                       /* part of it is not sent yet */
@@ -350,6 +358,14 @@ enum {
     PIER__STEP_UNDOING, /* what they have done */
     PIER__STEP_NAMING   /* types */
 };
+
+/* by_name.c */
+
+/* Notes what a request runs, with numbers for names. False: the operation has failed. */
+bool pier__postgres_take_request(pier__db_op *op);
+/* Encodes arguments for conn->statement: conn->args, or a row. 0, or a status with all of `err`. */
+int pier__postgres_bind(pier__postgres_conn *conn, const pier_args *args, pier_error *err);
+void pier__postgres_by_name_free(struct pier__postgres_by_name *by_name);
 
 /* cursor.c */
 

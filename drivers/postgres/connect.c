@@ -329,7 +329,8 @@ static pier__postgres_progress go_on(pier__postgres_conn *conn, pier__db_op *op,
 static void finish_connecting(pier__postgres_conn *conn)
 {
     static const char *const reported[] = {"client_encoding", "in_hot_standby",
-                                           "default_transaction_read_only"};
+                                           "default_transaction_read_only",
+                                           "standard_conforming_strings"};
     PGconn *pg = conn->pg;
     conn->pg = NULL;
     pier__postgres_connect_end(conn);

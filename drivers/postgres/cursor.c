@@ -176,8 +176,6 @@ static void fetch_more(pier__db_op *op)
     pier__postgres_cursor *cursor = cursor_of(op);
     portal_name name;
     write_name(cursor, name);
-    conn->sql = cursor->base.sql;
-    conn->sql_size = strlen(conn->sql);
     size_t before = conn->transport.in_total; /* its rows have been one long answer so far */
     pier__postgres_begin(conn);
     conn->transport.in_total = before;
@@ -291,8 +289,6 @@ static void close_portal(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     pier__postgres_cursor *cursor = cursor_of(op);
-    conn->sql = cursor->base.sql;
-    conn->sql_size = strlen(conn->sql);
     if (pier__postgres_send(op, add_close(conn, cursor))) {
         pier__postgres_await(op, PIER__STEP_CLOSING);
     }
@@ -361,9 +357,6 @@ void pier__postgres_cursor_start(pier__db_op *op)
         go_on_fetching(op);
         return;
     }
-    conn->sql = cursor->base.sql;
-    conn->sql_size = strlen(conn->sql);
-    conn->args = cursor->base.args;
     cursor->mode = conn->base.in_tx ? PIER__CURSOR_PORTAL : PIER__CURSOR_STREAM;
     if (cursor->mode == PIER__CURSOR_STREAM || take_number(op)) {
         pier__postgres_prepare(op, false);

@@ -4,6 +4,7 @@
  */
 #include "drivers/postgres/conn.h"
 
+#include "drivers/postgres/names.h"
 #include "sdk/alloc.h"
 #include "sdk/statement.h"
 #include <pier/row.h>
@@ -82,10 +83,11 @@ static void ask_for_names(pier__db_op *op)
 
 /* ---- Answering ---------------------------------------------------------------------------- */
 
-/* `names` has a row of one text for each parameter and column; NULL where there is none. NULL: no
- * memory. */
+/* `names` has a row of one text for each parameter and column; NULL where there is none. `given`
+ * are those of the arguments, NULL where they are numbered. NULL: no memory. */
 static pier__description *make_description(const pier__postgres_statement *statement,
-                                           const pier_result *names)
+                                           const pier_result *names,
+                                           const pier__postgres_names *given)
 {
     int params = statement->param_count, columns = column_count(statement);
     size_t count = 2 * (size_t)params + 2 * (size_t)columns;
@@ -95,6 +97,7 @@ static pier__description *make_description(const pier__postgres_statement *state
     }
     const char **types = texts + params; /* of the parameters */
     for (int i = 0; i < params; i++) {
+        texts[i] = given && i < given->count ? given->names[i] : NULL;
         types[i] = pier_row_text(pier_result_row(names, (size_t)i), 0);
     }
     const char **column_names = types + params, **column_types = column_names + columns;
@@ -110,7 +113,7 @@ static pier__description *make_description(const pier__postgres_statement *state
 static void finish(pier__db_op *op, const pier_result *names)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    op->product = make_description(conn->statement, names);
+    op->product = make_description(conn->statement, names, conn->names);
     op->product ? pier__postgres_succeed(op) : pier__postgres_fail_nomem(op);
 }
 

@@ -47,6 +47,7 @@ static void conn_fini(pier__conn *base)
     pier__postgres_conn *conn = (pier__postgres_conn *)base;
     pier__postgres_disconnect(conn);
     pier__postgres_encoder_fini(&conn->encoder);
+    pier__postgres_by_name_free(conn->by_name);
     pier__free(conn->forgotten);
 }
 
@@ -125,7 +126,7 @@ static const char *const schemes[] = {"postgresql", "postgres", NULL};
 
 const pier__db_driver pier__postgres_driver = {
     .schemes = schemes,
-    .can = PIER__CAN_MANY | PIER__CAN_DESCRIBE,
+    .can = PIER__CAN_NAMES | PIER__CAN_MANY | PIER__CAN_DESCRIBE,
     .db_size = sizeof(pier__postgres_db),
     .conn_size = sizeof(pier__postgres_conn),
     .cursor_size = sizeof(pier__postgres_cursor),

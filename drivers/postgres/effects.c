@@ -4,153 +4,12 @@
  */
 #include "drivers/postgres/effects.h"
 
+#include "drivers/postgres/scan.h"
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { WORD_MAX = 32 };
-
-typedef struct scanner {
-    const char *at, *end;
-    char word[WORD_MAX]; /* in lower case; "" for one that is too long or quoted */
-    bool is_word;
-} scanner;
-
-static bool is_letter(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (c & 0x80);
-}
-
-static bool is_inner(char c)
-{
-    return is_letter(c) || (c >= '0' && c <= '9') || c == '$';
-}
-
-static void skip_line(scanner *s)
-{
-    while (s->at < s->end && *s->at != '\n') {
-        s->at++;
-    }
-}
-
-static void skip_comment(scanner *s)
-{
-    int depth = 0;
-    while (s->at < s->end) {
-        bool two = s->at + 1 < s->end;
-        if (two && s->at[0] == '/' && s->at[1] == '*') {
-            depth++;
-            s->at += 2;
-        } else if (two && s->at[0] == '*' && s->at[1] == '/') {
-            s->at += 2;
-            if (--depth == 0) {
-                return;
-            }
-        } else {
-            s->at++;
-        }
-    }
-}
-
-static void skip_blanks(scanner *s)
-{
-    while (s->at < s->end) {
-        bool two = s->at + 1 < s->end;
-        if (strchr(" \t\r\n\f\v", *s->at)) {
-            s->at++;
-        } else if (two && s->at[0] == '-' && s->at[1] == '-') {
-            skip_line(s);
-        } else if (two && s->at[0] == '/' && s->at[1] == '*') {
-            skip_comment(s);
-        } else {
-            return;
-        }
-    }
-}
-
-/* A backslash is taken to escape only behind E: whoever has turned standard_conforming_strings off
- * has changed the session. */
-static void skip_quoted(scanner *s, bool escapes)
-{
-    char quote = *s->at++;
-    while (s->at < s->end) {
-        char c = *s->at++;
-        if (escapes && c == '\\' && s->at < s->end) {
-            s->at++;
-        } else if (c == quote) {
-            return;
-        }
-    }
-}
-
-/* $tag$...$tag$; false: it is no such string. */
-static bool skip_dollars(scanner *s)
-{
-    const char *tag_end = s->at + 1;
-    while (tag_end < s->end && *tag_end != '$' && is_inner(*tag_end)) {
-        tag_end++;
-    }
-    if (tag_end >= s->end || *tag_end != '$' || (s->at[1] >= '0' && s->at[1] <= '9')) {
-        return false;
-    }
-    size_t size = (size_t)(tag_end + 1 - s->at);
-    const char *tag = s->at;
-    for (s->at += size; s->at + size <= s->end; s->at++) {
-        if (memcmp(s->at, tag, size) == 0) {
-            s->at += size;
-            return true;
-        }
-    }
-    s->at = s->end;
-    return true;
-}
-
-static void take_word(scanner *s)
-{
-    size_t size = 0;
-    for (; s->at < s->end && is_inner(*s->at); s->at++) {
-        if (size < sizeof s->word) {
-            char c = *s->at;
-            s->word[size] = (char)(c >= 'A' && c <= 'Z' ? c + 'a' - 'A' : c);
-        }
-        size++;
-    }
-    s->word[size < sizeof s->word ? size : 0] = '\0';
-    s->is_word = true;
-}
-
-/* The next word or character; strings are one character. 0: the end. */
-static char next(scanner *s)
-{
-    skip_blanks(s);
-    s->is_word = false;
-    if (s->at >= s->end) {
-        return 0;
-    }
-    char c = *s->at;
-    if (is_letter(c)) {
-        take_word(s);
-        bool escapes = strcmp(s->word, "e") == 0;
-        if (s->at < s->end && *s->at == '\'' && s->word[0] && !s->word[1]) {
-            skip_quoted(s, escapes);
-            s->is_word = false;
-            return '\'';
-        }
-        return 'w';
-    }
-    if (c == '"') {
-        skip_quoted(s, false);
-        s->word[0] = '\0';
-        s->is_word = true;
-        return 'w';
-    }
-    if (c == '\'') {
-        skip_quoted(s, false);
-    } else if (c != '$' || !skip_dollars(s)) {
-        s->at++;
-    }
-    return c;
-}
+typedef pier__postgres_scanner scanner;
 
 static int compare(const void *word, const void *entry)
 {
@@ -404,17 +263,17 @@ static const char *const harmless[] = {
 /* Statements whose first word alone does not say it. */
 static bool begins_plain(scanner *s)
 {
-    char first[WORD_MAX];
+    char first[PIER__SCAN_WORD_MAX];
     memcpy(first, s->word, sizeof first);
     if (IS_IN(first, plain)) {
         return true;
     }
-    next(s);
+    pier__postgres_scan(s);
     if (strcmp(first, "set") == 0) { /* until the transaction ends */
-        return s->is_word && (!strcmp(s->word, "local") || !strcmp(s->word, "transaction"));
+        return !strcmp(s->word, "local") || !strcmp(s->word, "transaction");
     }
     /* The driver's own cursors, which end with their transaction. */
-    return strcmp(first, "declare") == 0 && s->is_word && strncmp(s->word, "pier_c", 6) == 0;
+    return strcmp(first, "declare") == 0 && strncmp(s->word, "pier_c", 6) == 0;
 }
 
 /* Is there a call of something unknown, or a table made by SELECT INTO? */
@@ -425,7 +284,7 @@ static bool calls_unknown(scanner *s)
     bool in_table = false; /* the name of the table behind INTO: columns may follow */
     bool named = false;    /* of which a part has come */
     char before = 'w';
-    for (char c; (c = next(s)); before = c) {
+    for (char c; (c = pier__postgres_scan(s)); before = c) {
         if (c == '(' && before == 'w' && !in_table && !known) {
             return true;
         }
@@ -453,7 +312,7 @@ static bool calls_unknown(scanner *s)
 unsigned pier__postgres_effects(const char *sql, size_t size)
 {
     scanner s = {.at = sql, .end = sql + size};
-    if (next(&s) != 'w') {
+    if (pier__postgres_scan(&s) != 'w') {
         return s.at < s.end ? PIER__EFFECT_SESSION : 0; /* in parentheses, for example */
     }
     if (strcmp(s.word, "prepare") == 0) {

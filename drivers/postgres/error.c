@@ -4,6 +4,7 @@
  */
 #include "drivers/postgres/error.h"
 
+#include "drivers/postgres/names.h"
 #include "drivers/postgres/statement_cache.h"
 #include "drivers/postgres/text.h"
 #include <stdio.h>
@@ -149,7 +150,7 @@ static void add_texts(pier_error *err, const pier__postgres_report *report)
 /* The server counts characters from 1. Where the statement has lines, the message names the place.
  */
 static void add_position(pier_error *err, const pier__postgres_report *report, const char *sql,
-                         size_t sql_size)
+                         size_t sql_size, const pier__postgres_names *names)
 {
     const char *text = pier__postgres_report_text(report, PG_DIAG_STATEMENT_POSITION);
     unsigned long position = text ? strtoul(text, NULL, 10) : 0;
@@ -157,6 +158,7 @@ static void add_position(pier_error *err, const pier__postgres_report *report, c
     if (position == 0) {
         return;
     }
+    position = names ? pier__postgres_names_position(names, position) : position;
     snprintf(number, sizeof number, "%lu", position);
     pier__error_add_field(err, PIER_FIELD_POSITION, number);
     unsigned long line = 1, column = 1;
@@ -187,7 +189,7 @@ static void add_pooler_remedy(pier_error *err, const char *sqlstate, const char 
 }
 
 void pier__postgres_error(pier_error *err, const pier__postgres_report *report, const char *sql,
-                          size_t sql_size)
+                          size_t sql_size, const pier__postgres_names *names)
 {
     const char *sqlstate = pier__postgres_sqlstate(report);
     const char *primary = pier__postgres_report_text(report, PG_DIAG_MESSAGE_PRIMARY);
@@ -198,7 +200,7 @@ void pier__postgres_error(pier_error *err, const pier__postgres_report *report, 
                  : fatal || !*sqlstate           ? PIER_EIO
                                                  : pier__postgres_status(sqlstate);
     pier_error_set(err, status, "%s", *line ? line : "Postgres gave no reason");
-    add_position(err, report, sql, sql_size);
+    add_position(err, report, sql, sql_size, names);
     if (fatal) {
         size_t length = strlen(err->message);
         snprintf(err->message + length, sizeof err->message - length,

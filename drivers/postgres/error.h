@@ -9,10 +9,12 @@
 /* The pier_status for a SQLSTATE of a statement. */
 int pier__postgres_status(const char *sqlstate);
 
-/* Fills `err` from an error of the server's. The beginning of `sql` (NULL: none) goes behind the
- * message. */
+struct pier__postgres_names;
+
+/* Fills `err` from an error of the server's. The beginning of `sql` (NULL: none), which is the
+ * user's, goes behind the message; in what was sent, numbers stood for `names` (NULL: none). */
 void pier__postgres_error(pier_error *err, const pier__postgres_report *report, const char *sql,
-                          size_t sql_size);
+                          size_t sql_size, const struct pier__postgres_names *names);
 
 /* Fills `err` for an attempt to connect to `name` that failed with libpq's verbose `text`. */
 void pier__postgres_connect_error(pier_error *err, const char *name, const char *text);

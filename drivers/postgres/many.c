@@ -51,7 +51,8 @@ static void fail_rows(pier__db_op *op)
     }
     pier_error err;
     int64_t row = conn->error_part - conn->many.lead;
-    pier__postgres_error(&err, conn->error, op->op.cancelled ? NULL : conn->sql, conn->sql_size);
+    pier__postgres_error(&err, conn->error, op->op.cancelled ? NULL : conn->text, conn->text_size,
+                         conn->names);
     if (row >= 0 && row < (int64_t)conn->many.sent) {
         name_row(&err, conn->many.rows_before + row + 1);
     }
@@ -81,9 +82,7 @@ static int add_row(pier__db_op *op)
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     const pier__postgres_statement *statement = conn->statement;
     pier_error *err = &conn->many.failure;
-    if (pier__postgres_encode(&conn->encoder, &op->rows[conn->many.sent], statement->param_types,
-                              statement->param_count, err) < 0) {
-        pier__postgres_error_add_sql(err, conn->sql, conn->sql_size);
+    if (pier__postgres_bind(conn, &op->rows[conn->many.sent], err) < 0) {
         name_row(err, conn->many.rows_before + (int64_t)conn->many.sent + 1);
         return 0;
     }

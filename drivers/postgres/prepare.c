@@ -131,7 +131,7 @@ static void fail_count(pier__db_op *op, const pier__postgres_statement *statemen
     pier_error err;
     pier_error_set(&err, PIER_EINVAL, "the statement has %d parameter%s, 0 given",
                    statement->param_count, statement->param_count == 1 ? "" : "s");
-    pier__postgres_error_add_sql(&err, op->op.cancelled ? NULL : conn->sql, conn->sql_size);
+    pier__postgres_error_add_sql(&err, op->op.cancelled ? NULL : conn->text, conn->text_size);
     pier__postgres_fail(op, &err);
 }
 
@@ -194,7 +194,7 @@ bool pier__postgres_is_misread(pier__db_op *op)
                    "%s: the columns have changed since the statement was described, and cannot be "
                    "read as they came; it has run, and the next time it is described again",
                    op->op.cls->name);
-    pier__postgres_error_add_sql(&err, op->op.cancelled ? NULL : conn->sql, conn->sql_size);
+    pier__postgres_error_add_sql(&err, op->op.cancelled ? NULL : conn->text, conn->text_size);
     if (!op->op.cancelled) {
         pier__postgres_forget(conn);
     }

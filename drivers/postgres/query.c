@@ -103,7 +103,7 @@ void pier__postgres_fail_nomem(pier__db_op *op)
 /* From PIER__CANCEL on the statement may be gone with its caller. */
 static const char *sql_for_message(const pier__db_op *op)
 {
-    return op->op.cancelled ? NULL : pier__postgres_conn_of(op)->sql;
+    return op->op.cancelled ? NULL : pier__postgres_conn_of(op)->text;
 }
 
 void pier__postgres_fail_sql(pier__db_op *op)
@@ -118,7 +118,7 @@ void pier__postgres_fail_sql(pier__db_op *op)
         pier__postgres_fail_cancelled(op);
         return;
     }
-    pier__postgres_error(&err, conn->error, sql_for_message(op), conn->sql_size);
+    pier__postgres_error(&err, conn->error, sql_for_message(op), conn->text_size, conn->names);
     pier__postgres_check_target(op, &err);
     pier__postgres_fail(op, &err);
 }
@@ -362,11 +362,8 @@ static bool wants_rows(const pier__db_op *op)
 bool pier__postgres_execute_send(pier__db_op *op, const char *portal, int rows_max)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    const pier__postgres_statement *statement = conn->statement;
     pier_error err;
-    if (pier__postgres_encode(&conn->encoder, conn->args, statement->param_types,
-                              statement->param_count, &err) < 0) {
-        pier__postgres_error_add_sql(&err, conn->sql, conn->sql_size);
+    if (pier__postgres_bind(conn, conn->args, &err) < 0) {
         pier__postgres_fail(op, &err);
         return false;
     }
@@ -577,13 +574,13 @@ static void send_simple(pier__db_op *op)
 static void start_request(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    if (!pier__postgres_take_request(op)) {
+        return;
+    }
     if (op->cursor) {
         pier__postgres_cursor_start(op);
         return;
     }
-    conn->sql = op->sql;
-    conn->sql_size = op->sql_size;
-    conn->args = op->args;
     switch (op->request) {
     case PIER__EXECUTE:
     case PIER__FETCH:

@@ -104,6 +104,7 @@ void pier__postgres_note_parameter(pier__postgres_conn *conn, const char *name, 
         {"client_encoding", conn->encoding, sizeof conn->encoding}, /* text is UTF-8 here */
         {"in_hot_standby", conn->standby, sizeof conn->standby},
         {"default_transaction_read_only", conn->reads_only, sizeof conn->reads_only},
+        {"standard_conforming_strings", conn->conforming, sizeof conn->conforming},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strcmp(name, known[i].name) == 0) {
@@ -150,7 +151,7 @@ static void forget_session(pier__postgres_conn *conn)
     conn->skipping = conn->wanted = 0;
     conn->lost = conn->answered = false;
     conn->portals = 0;
-    conn->encoding[0] = conn->standby[0] = conn->reads_only[0] = 0;
+    conn->encoding[0] = conn->standby[0] = conn->reads_only[0] = conn->conforming[0] = 0;
     pier__postgres_results_clear(conn);
     pier__postgres_builder_fini(&conn->builder);
     pier__postgres_transport_fini(&conn->transport);

@@ -61,6 +61,7 @@ void pier__postgres_statement_free(pier__postgres_statement *statement)
 {
     if (statement) {
         pier__free(statement->param_types);
+        pier__free(statement->names);
         pier__postgres_columns_unref(statement->columns);
         pier__free(statement);
     }

@@ -23,7 +23,8 @@ struct pier__postgres_statement {
     /* From the server's description. */
     int param_count;
     Oid *param_types;
-    pier__postgres_columns *columns; /* NULL: it gives no rows */
+    pier__postgres_columns *columns;    /* NULL: it gives no rows */
+    struct pier__postgres_names *names; /* of a text whose arguments have names; else NULL */
     /* From its text. */
     bool settled;          /* its columns stay what they are as long as it is prepared */
     unsigned char effects; /* on the session: PIER__EFFECT_... */

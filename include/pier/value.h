@@ -350,8 +350,8 @@ pier__cannot_read_into(struct pier__use_a_pointer_to_bool_int_int64_double_or_ch
 #define PIER__VALUE_OF_NAME(name, x) PIER_VALUE(x)
 #define PIER__PAIRS(f, ...) PIER__CAT(PIER__P, PIER__COUNT(__VA_ARGS__))(f, __VA_ARGS__)
 
-/* Arguments by name, for $name, :name and @name (SQLite): PIER_NAMED("id", 7, "name", "ada"). 1 to
- * 20 names, which are strings, each followed by its value. */
+/* Arguments by name, for :name and $name (SQLite: @name, too): PIER_NAMED("id", 7, "name", "ada").
+ * 1 to 20 names, which are strings, each followed by its value. */
 #define PIER_NAMED(...)                                                                            \
     (&(const pier_args){                                                                           \
         PIER__COUNT(__VA_ARGS__) / 2,                                                              \

@@ -99,6 +99,26 @@ static void test_transaction_mode__any_client_runs_on_any_server(void **state)
                 SERVERS);
 }
 
+static void test_transaction_mode__arguments_by_name(void **state)
+{
+    (void)state;
+    enum { QUERIES = 200 };
+    pier_future *futures[QUERIES];
+    for (int i = 0; i < QUERIES; i++) {
+        futures[i] =
+            i % 2
+                ? pier_db_fetch_async(pool, "select :b::int8 - :a", PIER_NAMED("a", i, "b", 1000))
+                : pier_db_fetch_async(pool, "select $x::int8 - :y", PIER_NAMED("x", 1000, "y", i));
+    }
+    for (int i = 0; i < QUERIES; i++) {
+        pier_error err = {0};
+        pier_result *result = pier_db_fetch_finish(futures[i], &err);
+        assert_string_equal(err.message, "");
+        assert_int_equal(pier_row_int64(pier_result_row(result, 0), 0), 1000 - i);
+        pier_result_free(result);
+    }
+}
+
 static void test_transaction_mode__a_transaction_stays_on_one_server(void **state)
 {
     (void)state;
@@ -274,6 +294,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         IN_TRANSACTION_MODE(test_transaction_mode__any_client_runs_on_any_server),
+        IN_TRANSACTION_MODE(test_transaction_mode__arguments_by_name),
         IN_TRANSACTION_MODE(test_transaction_mode__a_transaction_stays_on_one_server),
         IN_TRANSACTION_MODE(test_transaction_mode__many_rows),
         IN_TRANSACTION_MODE(test_transaction_mode__cursors_and_handles),

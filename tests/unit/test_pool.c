@@ -1,31 +1,16 @@
 /* Pools: bounded, first come first served, handed over directly. */
-#include "tests/unit/unit.h"
+#include "tests/unit/pool_of_things.h"
 
 #include "sdk/alloc.h"
-#include "sdk/op.h"
-#include "sdk/pool.h"
 #include <pier/future.h>
 #include <pthread.h>
-#include <string.h>
 
-enum { COUNT = 6, ROUNDS = 300 };
+enum { ROUNDS = 300 };
 
-struct thing {
-    pier__pooled pooled;
-    atomic_int users;
-};
-
-/* Borrows a thing, makes one where it may, checks that it is alone with it, gives it back. */
-struct user_op {
-    pier__op op;
-    pier__ticket ticket;
-};
-
-static pier__pool pool;
-static struct thing things[COUNT];
-static struct user_op *users[COUNT];
 static atomic_int uses, collisions;
 
+/* A user borrows a thing, makes one where it may, checks that it is alone with it, gives it back.
+ */
 static void use(pier__op *op, pier__pooled *pooled)
 {
     struct thing *thing = (struct thing *)pooled;
@@ -79,66 +64,6 @@ static void user_step(pier__op *op, unsigned events)
             make_and_use(op);
         }
     }
-}
-
-static const pier__op_class user_class = {
-    .name = "user", .result = "int", .size = sizeof(struct user_op), .step = user_step};
-
-static struct user_op *new_user(void)
-{
-    pier__op *failed = NULL;
-    struct user_op *user = pier__op_new(&user_class, runner, &failed);
-    user->ticket.op = &user->op;
-    return user;
-}
-
-static int set_up(void **state)
-{
-    open_runner(state);
-    memset(things, 0, sizeof things);
-    atomic_store(&collisions, 0);
-    for (int i = 0; i < COUNT; i++) {
-        users[i] = new_user();
-    }
-    pier__pool_init(&pool, "thing", 2);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    for (int i = 0; i < COUNT; i++) {
-        pier__op_unref(&users[i]->op);
-    }
-    pier__pool_fini(&pool);
-    close_runner(state);
-    return 0;
-}
-
-static pier__pool_answer take(int i)
-{
-    return pier__pool_take(&pool, &users[i]->ticket);
-}
-
-/* User i makes thing i. */
-static void make(int i)
-{
-    assert_int_equal(take(i), PIER__POOL_MAKE);
-    pier__pool_made(&pool, &things[i].pooled);
-}
-
-static bool give(int i)
-{
-    return pier__pool_give(&pool, &things[i].pooled);
-}
-
-static bool is_woken(int i)
-{
-    return atomic_load(&users[i]->op.mail) & PIER__WOKEN;
-}
-
-static struct thing *got(int i)
-{
-    return (struct thing *)users[i]->ticket.got;
 }
 
 static void test_pool__makes_up_to_its_maximum_and_then_has_others_wait(void **state)
@@ -409,6 +334,7 @@ static void test_pool__serves_threads_and_loop_while_waiters_leave(void **state)
     (void)state;
     pthread_t threads[4];
     atomic_int done = 0;
+    atomic_store(&collisions, 0);
     for (int i = 0; i < 4; i++) {
         pthread_create(&threads[i], NULL, use_many, &done);
     }
@@ -425,8 +351,6 @@ static void test_pool__serves_threads_and_loop_while_waiters_leave(void **state)
     }
     assert_int_equal(pool.total, 0);
 }
-
-#define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
 {

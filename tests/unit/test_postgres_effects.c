@@ -34,6 +34,7 @@ static void test_effects__plain_statements_have_none(void **state)
             "select 'set_config(1)', $$ set x $$, $t$ f($$) $t$, E'\\'f(', \"a b\" from t",
             "select /* f( /* g( */ h( */ 1 -- f(\n + (2)",
             "select 1::varchar(20), $1::numeric(3,1)",
+            "select e'a''\\'f(', E'a'\n'\\'f('",
             "set local x = 1",
             "set transaction read only",
             "begin",

@@ -4,10 +4,11 @@
  * Databases. A `pier_db` is a scope in which SQL runs: a pool, a connection leased from it, or a
  * transaction; every function here takes any of the three. The blocking functions are in pier/db.h.
  *
- * Arguments are written $1, $2, ... for both databases; SQLite knows them by name as well, written
- * $name, :name or @name and given with PIER_NAMED. (Not Postgres, where `a[1:n]` is a slice, `@n`
- * an operator before a column, and `$n$` a quotation.) A failed statement dooms its transaction, on
- * both, until it is rolled back to a savepoint or out.
+ * Arguments are written $1, $2, ... or by name, :name or $name, and given with PIER_ARGS or with
+ * PIER_NAMED. SQLite knows @name as well; in Postgres @ is an operator. A name there is only what
+ * Postgres itself could not read: `a[1:n]` is a slice, `a[(:n)]` has an argument
+ * (docs/postgres.md). A failed statement dooms its transaction, on both, until it is rolled back to
+ * a savepoint or out.
  */
 #include <pier/future.h>
 #include <pier/row.h>
@@ -49,7 +50,7 @@ typedef struct pier_db_options {
                            says, and the `readers` of its URL: see pier/sqlite.h */
     int64_t acquire_timeout_ms; /* wait for a free connection, then PIER_EPOOL; 0: 30,000 */
     int64_t connect_timeout_ms; /* name lookup to first query; 0: 30,000 */
-    /* Postgres; SQLite keeps the connections that it has made. Pauses between 50 and 600 ms come
+    /* Postgres; SQLite keeps the connections that it has made. Pauses between 25 and 600 ms come
      * between attempts to connect after one has failed, whoever asks. */
     int pool_min;            /* connections to have, also when nobody asks for them; made, and made
                                 again when they are lost, in the background. 0: none */
