@@ -66,8 +66,8 @@ void pier__postgres_connect_end(pier__postgres_conn *conn)
     memset(&conn->connecting, 0, sizeof conn->connecting);
 }
 
-/* The time left is shared out, so that one address that does not answer leaves some for the rest.
- */
+/* The time left is shared out, so that a name that is looked up slowly, or an address that does not
+ * answer, leaves some for the rest. */
 static int64_t attempt_bound(pier__postgres_conn *conn, int64_t until)
 {
     const pier__postgres_db *db = db_of(conn);
@@ -195,9 +195,15 @@ static bool start_attempt(pier__postgres_conn *conn, pier__db_op *op, const char
 
 static void note_timeout(pier__postgres_conn *conn)
 {
-    const char *why = conn->connecting.phase == PHASE_START
-                          ? "the password function, or reading a pass file, took too long"
-                          : "no answer in time; check host and port";
+    char why[160];
+    if (conn->connecting.phase == PHASE_LOOKUP) {
+        snprintf(why, sizeof why, "looking up %.80s took too long; check the name",
+                 host_of(conn)->host);
+    } else if (conn->connecting.phase == PHASE_START) {
+        snprintf(why, sizeof why, "the password function, or reading a pass file, took too long");
+    } else {
+        snprintf(why, sizeof why, "no answer in time; check host and port");
+    }
     pier_error_set(&conn->connecting.failure, PIER_ECONNECT,
                    "could not connect to %.120s: %s, or raise connect_timeout_ms",
                    conn->base.db->name, why);
@@ -220,7 +226,7 @@ static bool start_lookup(pier__postgres_conn *conn, pier__db_op *op, int64_t unt
     }
     op->op.doing = "looking up the name of the host";
     op->op.wait.kind = PIER__WAIT_WAKE;
-    op->op.wait.until = conn->connecting.attempt_until = until;
+    op->op.wait.until = conn->connecting.attempt_until = attempt_bound(conn, until);
     conn->connecting.phase = PHASE_LOOKUP;
     return true;
 }
