@@ -6,6 +6,7 @@
 #include "drivers/postgres/conn.h"
 
 #include "drivers/postgres/error.h"
+#include "drivers/postgres/url.h"
 #include "sdk/alloc.h"
 #include "sdk/clock.h"
 #include <arpa/inet.h>
@@ -13,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PHASE_NONE = 0, PHASE_LOOKUP, PHASE_START, PHASE_POLL, PHASE_PAUSE };
+enum { PHASE_NONE = 0, PHASE_READING, PHASE_LOOKUP, PHASE_START, PHASE_POLL, PHASE_PAUSE };
 
 /* Before servers that are not ready are asked again: at first, and at most. */
 #define PAUSE_NS INT64_C(50000000)
@@ -196,11 +197,13 @@ static bool start_attempt(pier__postgres_conn *conn, pier__db_op *op, const char
 static void note_timeout(pier__postgres_conn *conn)
 {
     char why[160];
-    if (conn->connecting.phase == PHASE_LOOKUP) {
+    if (conn->connecting.phase == PHASE_READING) {
+        snprintf(why, sizeof why, "reading the service file took too long; check PGSERVICEFILE");
+    } else if (conn->connecting.phase == PHASE_LOOKUP) {
         snprintf(why, sizeof why, "looking up %.80s took too long; check the name",
                  host_of(conn)->host);
     } else if (conn->connecting.phase == PHASE_START) {
-        snprintf(why, sizeof why, "the password function, or reading a pass file, took too long");
+        snprintf(why, sizeof why, "the password function, or reading a file, took too long");
     } else {
         snprintf(why, sizeof why, "no answer in time; check host and port");
     }
@@ -380,13 +383,49 @@ static pier__postgres_progress expire(pier__postgres_conn *conn, pier__db_op *op
 static pier__postgres_progress begin(pier__postgres_conn *conn, pier__db_op *op, int64_t until,
                                      pier_error *err)
 {
-    pier__postgres_connect_end(conn);
     if (!pier__postgres_mix_hosts(conn)) {
         pier_error_set(err, PIER_ENOMEM, "could not connect to %.120s: out of memory",
                        conn->base.db->name);
         return PIER__FAILED;
     }
     return go_on(conn, op, until, err);
+}
+
+/* The service has been read: now the servers are known, and how long they may take. */
+static pier__postgres_progress take_service(pier__postgres_conn *conn, pier__db_op *op,
+                                            pier_error *err)
+{
+    pier__postgres_db *db = db_of(conn);
+    PQconninfoOption *all = pier__postgres_start_options(conn->connecting.start);
+    int status = pier__postgres_url_settle(db, all, err);
+    PQconninfoFree(all);
+    pier__postgres_connect_end(conn);
+    if (status < 0) {
+        return PIER__FAILED;
+    }
+    op->phase_until =
+        pier__earlier(op->phase_until, pier__deadline(db->base.settings.connect_timeout_ms, 0));
+    return begin(conn, op, op->phase_until, err);
+}
+
+static pier__postgres_progress begin_reading(pier__postgres_conn *conn, pier__db_op *op,
+                                             int64_t until, pier_error *err)
+{
+    pier__postgres_connecting *state = &conn->connecting;
+    op->op.doing = "reading the service file";
+    state->start = pier__postgres_start_reading(db_of(conn), &op->op);
+    if (!state->start) {
+        pier_error_set(err, PIER_ENOMEM, "could not connect to %.120s: out of memory",
+                       conn->base.db->name);
+        return PIER__FAILED;
+    }
+    if (pier__postgres_start_done(state->start)) {
+        return take_service(conn, op, err);
+    }
+    state->phase = PHASE_READING;
+    op->op.wait.kind = PIER__WAIT_WAKE;
+    op->op.wait.until = state->attempt_until = until;
+    return PIER__STILL_WAITING;
 }
 
 /* Woken for nothing: a thread that nobody waits for any more was late to tell. */
@@ -414,12 +453,17 @@ pier__postgres_progress pier__postgres_connect(pier__postgres_conn *conn, pier__
                                                int64_t until, unsigned events, pier_error *err)
 {
     if (events & PIER__START) {
-        return begin(conn, op, until, err);
+        pier__postgres_connect_end(conn);
+        return pier__postgres_url_is_unread(db_of(conn)) ? begin_reading(conn, op, until, err)
+                                                         : begin(conn, op, until, err);
     }
     if (events & PIER__EXPIRED) {
         return expire(conn, op, until, err);
     }
     switch (conn->connecting.phase) {
+    case PHASE_READING:
+        return pier__postgres_start_done(conn->connecting.start) ? take_service(conn, op, err)
+                                                                 : wait_on(conn, op);
     case PHASE_LOOKUP:
         return take_addresses(conn) ? go_on(conn, op, until, err) : wait_on(conn, op);
     case PHASE_START:
