@@ -418,12 +418,42 @@ static PQconninfoOption *parse(pier__postgres_db *db, const char *url, pier_erro
     return parsed;
 }
 
+/* Through unix sockets alone there is no TLS, whatever is said of it. */
+static bool uses_network(const pier__postgres_db *db)
+{
+    for (int i = 0; i < db->host_count; i++) {
+        const pier__postgres_host *host = &db->hosts[i];
+        if (host->address || (host->host && host->host[0] != '/' && host->host[0] != '@')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* libpq before 16 takes "system" for the name of a file, and without a file by that name it
+ * verifies nobody, where sslmode does not insist. */
+static int check_authorities(const pier__postgres_db *db, const PQconninfoOption *all,
+                             pier_error *err)
+{
+    const char *root = option(all, "sslrootcert");
+    int version = PQlibVersion();
+    if (version >= 160000 || !root || strcmp(root, "system") != 0 || !uses_network(db)) {
+        return 0;
+    }
+    return pier_error_set(err, PIER_EINVAL,
+                          "sslrootcert=system needs libpq 16, and this is libpq %d.%d: name a file "
+                          "of certificates (Debian: /etc/ssl/certs/ca-certificates.crt), with "
+                          "sslmode=verify-full",
+                          version / 10000, version % 10000);
+}
+
 int pier__postgres_url_settle(pier__postgres_db *db, const PQconninfoOption *all, pier_error *err)
 {
     int status = all ? 0 : no_memory(err);
     status = status ? status : copy_hosts(db, all, err);
     status = status || db->base.name ? status : make_name(db, all, err);
     status = status ? status : read_target(db, all, err);
+    status = status ? status : check_authorities(db, all, err);
     status = status ? status : pier__postgres_settings_settle(db, option(all, "options"), err);
     status = status ? status : complete_options(db, all, err);
     if (!status) {
