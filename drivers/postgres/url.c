@@ -28,21 +28,30 @@ static const char *option(const PQconninfoOption *options, const char *keyword)
     return NULL;
 }
 
-/* libpq's messages quote what they do not understand, and that may hold the password. */
+static bool is_ascii(const char *text)
+{
+    while (*text && (unsigned char)*text < 0x80) {
+        text++;
+    }
+    return !*text;
+}
+
+/* libpq's messages quote what they do not understand, and that may hold the password. Where the
+ * quotation begins is known in English alone; most languages have quotation marks of their own. */
 static int refuse(const char *reason, pier_error *err)
 {
-    char line[160];
-    pier__postgres_one_line(line, sizeof line, reason ? reason : "out of memory");
+    char line[160] = "";
     static const char harmless[] = "invalid URI query parameter";
-    char *quote = strchr(line, '"');
-    if (quote && strncmp(line, harmless, sizeof harmless - 1) != 0) {
-        *quote = 0;
-        line[strcspn(line, ":")] = 0;
+    if (!reason || is_ascii(reason)) {
+        pier__postgres_one_line(line, sizeof line, reason ? reason : "out of memory");
+    }
+    if (strncmp(line, harmless, sizeof harmless - 1) != 0) {
+        line[strcspn(line, ":\"'`<")] = 0;
     }
     return pier_error_set(err, PIER_EINVAL,
-                          "the URL of the Postgres database cannot be read: %s; write "
+                          "the URL of the Postgres database cannot be read%s%s; write "
                           "postgresql://user@host:port/name?key=value",
-                          line);
+                          *line ? ": " : "", line);
 }
 
 int pier__postgres_url_add(pier__postgres_db *db, const char *keyword, const char *value,
