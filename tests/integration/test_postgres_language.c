@@ -209,6 +209,13 @@ static void on_notice(const pier_postgres_notice *notice, void *user_data)
     hear(notice->sqlstate, notice->message);
 }
 
+static void on_log(pier_log_level level, const char *message, void *user_data)
+{
+    (void)user_data;
+    heard.level = level;
+    hear("", message);
+}
+
 static int pid_of(pier_db *scope)
 {
     pier_error err = {0};
@@ -338,13 +345,13 @@ static void test_language__of_statements_that_are_cancelled(void **state)
     pier_error err = {0};
     pier_pool_stats stats;
     pier_db *pool = open_in(tongue, "postgres?options=-c%20statement_timeout%3D60s", 1);
+    /* A future has what became of the statement; a thread would not wait for that. */
     pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = 100), &err);
-    int64_t done = pier_db_execute(pool, "select pg_sleep(30)", NULL, &err);
+    pier_future *future = pier_db_execute_async(pool, "select pg_sleep(30)", NULL);
     pier_scope_close(scope);
-    assert_int_equal(done, PIER_ETIMEDOUT);
+    assert_int_equal(pier_db_execute_finish(future, &err), PIER_ETIMEDOUT);
     assert_string_equal(err.sqlstate, "");
     memset(&err, 0, sizeof err);
-    assert_int_equal(pier_db_execute(pool, "set statement_timeout = 50", NULL, &err), 0);
     pier_db *tx = pier_db_begin(pool, NULL, &err);
     assert_int_equal(pier_db_execute(tx, "set local statement_timeout = 50", NULL, &err), 0);
     assert_int_equal(pier_db_execute(tx, "select pg_sleep(30)", NULL, &err), PIER_ESQL);
@@ -376,6 +383,16 @@ static void test_language__of_errors_and_warnings(void **state)
     assert_int_equal(heard.count, 1);
     assert_string_equal(heard.state, "25P01");
     assert_int_equal(heard.level, PIER_LOG_WARNING);
+    /* And without a hook. */
+    heard.level = PIER_LOG_INFO;
+    assert_int_equal(pier_postgres_on_notice(pool, NULL, NULL, &err), 0);
+    pier_log_set(on_log, PIER_LOG_INFO, NULL);
+    int done = pier_db_execute_script(pool, "rollback", &err);
+    pier_log_set(NULL, PIER_LOG_INFO, NULL);
+    assert_int_equal(done, 0);
+    assert_int_equal(heard.count, 2);
+    assert_int_equal(heard.level, PIER_LOG_WARNING);
+    assert_is_text(tongue, heard.text, "Transaktion");
     pier_db_close(pool);
 }
 
