@@ -59,8 +59,19 @@ static void leave_host(pier__postgres_conn *conn)
     state->addresses = 0;
 }
 
+/* Is a host being waited for? */
+static bool waits_for_host(const pier__postgres_conn *conn)
+{
+    return conn->connecting.phase == PHASE_LOOKUP ||
+           (conn->connecting.phase == PHASE_POLL && conn->pg);
+}
+
 void pier__postgres_connect_end(pier__postgres_conn *conn)
 {
+    if (waits_for_host(conn)) {
+        /* Given up: who connects next may have no more time. */
+        pier__postgres_host_answered(conn, false);
+    }
     close_attempt(conn);
     leave_host(conn);
     pier__free(conn->connecting.order);
@@ -136,6 +147,7 @@ static void note_failure(pier__postgres_conn *conn)
     }
     add_server(conn);
     close_attempt(conn);
+    pier__postgres_host_answered(conn, true);
     state->not_ready |= strcmp(failure->sqlstate, "57P03") == 0;
     state->final = strncmp(failure->sqlstate, "28", 2) == 0 ||
                    strcmp(failure->sqlstate, "3D000") == 0 || no_password;
@@ -212,6 +224,9 @@ static void note_timeout(pier__postgres_conn *conn)
                    conn->base.db->name, why);
     if (conn->connecting.entered) {
         add_server(conn);
+    }
+    if (waits_for_host(conn)) {
+        pier__postgres_host_answered(conn, false);
     }
     close_attempt(conn);
 }
@@ -337,6 +352,7 @@ static pier__postgres_progress go_on(pier__postgres_conn *conn, pier__db_op *op,
 static void finish_connecting(pier__postgres_conn *conn)
 {
     PGconn *pg = conn->pg;
+    pier__postgres_host_answered(conn, true);
     conn->pg = NULL;
     pier__postgres_connect_end(conn);
     conn->pg = pg;

@@ -6,6 +6,7 @@
 #include "drivers/postgres/conn.h"
 
 #include "drivers/postgres/error.h"
+#include "drivers/postgres/url.h"
 #include "sdk/alloc.h"
 #include "sdk/clock.h"
 #include <stdio.h>
@@ -30,10 +31,46 @@ static int draw(pier__postgres_conn *conn, int bound)
     return (int)((mixed ^ mixed >> 31) % (uint64_t)bound);
 }
 
+/* How long a silent host is tried last: a connection that looks whether it answers again may have
+ * to wait for its share of the time to connect. */
+#define SILENCE_NS INT64_C(60000000000)
+
+void pier__postgres_host_answered(pier__postgres_conn *conn, bool answered)
+{
+    int host = pier__postgres_host_index(conn);
+    if (host >= 0) {
+        atomic_store(pier__postgres_host_silence(db_of(conn), host), answered ? 0 : pier__now());
+    }
+}
+
+/* Is it still to be tried last? When that is over, one attempt looks, and others rely on that. */
+static bool is_silent(const pier__postgres_db *db, int host)
+{
+    _Atomic int64_t *silence = pier__postgres_host_silence(db, host);
+    int64_t since = atomic_load(silence), now = since ? pier__now() : 0;
+    return since &&
+           (now - since < SILENCE_NS || !atomic_compare_exchange_strong(silence, &since, now));
+}
+
+/* The silent ones behind the others; which have their order, and so have they. False: no host is
+ * silent. */
+static bool put_last(const pier__postgres_db *db, int *order)
+{
+    int loud = 0, count = db->host_count;
+    for (int i = 0; i < count; i++) {
+        int host = order[i];
+        if (!is_silent(db, host)) {
+            memmove(&order[loud + 1], &order[loud], (size_t)(i - loud) * sizeof *order);
+            order[loud++] = host;
+        }
+    }
+    return loud < count;
+}
+
 bool pier__postgres_mix_hosts(pier__postgres_conn *conn)
 {
     const pier__postgres_db *db = db_of(conn);
-    if (!db->random || db->host_count < 2) {
+    if (db->host_count < 2) {
         return true;
     }
     int *order = pier__calloc((size_t)db->host_count, sizeof *order);
@@ -41,9 +78,13 @@ bool pier__postgres_mix_hosts(pier__postgres_conn *conn)
         return false;
     }
     for (int i = 0; i < db->host_count; i++) {
-        int other = draw(conn, i + 1);
+        int other = db->random ? draw(conn, i + 1) : i;
         order[i] = order[other];
         order[other] = i;
+    }
+    if (!put_last(db, order) && !db->random) {
+        pier__free(order);
+        order = NULL;
     }
     conn->connecting.order = order;
     return true;
@@ -52,7 +93,7 @@ bool pier__postgres_mix_hosts(pier__postgres_conn *conn)
 int pier__postgres_host_index(const pier__postgres_conn *conn)
 {
     int index = conn->connecting.entered - 1;
-    return conn->connecting.order ? conn->connecting.order[index] : index;
+    return conn->connecting.order && index >= 0 ? conn->connecting.order[index] : index;
 }
 
 void pier__postgres_first_address(pier__postgres_conn *conn, const struct addrinfo *list)

@@ -188,7 +188,7 @@ static int copy_hosts(pier__postgres_db *db, const PQconninfoOption *all, pier_e
                               "the URL names %d hosts, but another number of addresses or ports",
                               count);
     }
-    db->hosts = pier__calloc((size_t)count, sizeof *db->hosts);
+    db->hosts = pier__calloc((size_t)count, sizeof *db->hosts + sizeof(_Atomic int64_t));
     if (!db->hosts) {
         return no_memory(err);
     }

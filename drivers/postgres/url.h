@@ -34,6 +34,15 @@ int pier__postgres_settings_add(pier__postgres_db *db, const char *const *settin
 int pier__postgres_settings_settle(pier__postgres_db *db, const char *options, pier_error *err);
 /* What they are kept under until then; no keyword of libpq's. */
 #define PIER__POSTGRES_SETTINGS "pier settings"
+/* target.c: whether the host that is being tried has answered at all. One that has not is tried
+ * last for a while, so that not every connection has to wait for it. */
+void pier__postgres_host_answered(pier__postgres_conn *conn, bool answered);
+/* When a host was last silent, or when somebody last looked whether it still is; 0: it answers. The
+ * memory follows the hosts'. */
+static inline _Atomic int64_t *pier__postgres_host_silence(const pier__postgres_db *db, int host)
+{
+    return (_Atomic int64_t *)(db->hosts + db->host_count) + host;
+}
 /* Frees what that filled, also where it failed halfway. */
 void pier__postgres_url_fini(pier__postgres_db *db);
 
