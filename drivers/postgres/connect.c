@@ -400,6 +400,7 @@ static pier__postgres_progress begin(pier__postgres_conn *conn, pier__db_op *op,
                                      pier_error *err)
 {
     if (!pier__postgres_mix_hosts(conn)) {
+        pier__postgres_connect_end(conn);
         pier_error_set(err, PIER_ENOMEM, "could not connect to %.120s: out of memory",
                        conn->base.db->name);
         return PIER__FAILED;

@@ -43,28 +43,35 @@ void pier__postgres_host_answered(pier__postgres_conn *conn, bool answered)
     }
 }
 
-/* Is it still to be tried last? When that is over, one attempt looks, and others rely on that. */
-static bool is_silent(const pier__postgres_db *db, int host)
+/* Since when it is to be tried last; 0: it is not. When that is over, one attempt looks, and others
+ * rely on that. */
+static int64_t silent_since(const pier__postgres_db *db, int host)
 {
     _Atomic int64_t *silence = pier__postgres_host_silence(db, host);
     int64_t since = atomic_load(silence), now = since ? pier__now() : 0;
-    return since &&
-           (now - since < SILENCE_NS || !atomic_compare_exchange_strong(silence, &since, now));
+    bool looks =
+        since && now - since >= SILENCE_NS && atomic_compare_exchange_strong(silence, &since, now);
+    return looks ? 0 : since;
 }
 
-/* The silent ones behind the others; which have their order, and so have they. False: no host is
- * silent. */
-static bool put_last(const pier__postgres_db *db, int *order)
+/* Those that answer keep their order. Of the others the one that was silent last comes last, so
+ * that each has its turn where calls have time for one alone. False: no memory. */
+static bool put_silent_last(const pier__postgres_db *db, int *order)
 {
-    int loud = 0, count = db->host_count;
-    for (int i = 0; i < count; i++) {
-        int host = order[i];
-        if (!is_silent(db, host)) {
-            memmove(&order[loud + 1], &order[loud], (size_t)(i - loud) * sizeof *order);
-            order[loud++] = host;
-        }
+    int64_t *since = pier__calloc((size_t)db->host_count, sizeof *since);
+    if (!since) {
+        return false;
     }
-    return loud < count;
+    for (int i = 0; i < db->host_count; i++) {
+        int host = order[i], at = i;
+        since[host] = silent_since(db, host);
+        for (; at > 0 && since[order[at - 1]] > since[host]; at--) {
+            order[at] = order[at - 1];
+        }
+        order[at] = host;
+    }
+    pier__free(since);
+    return true;
 }
 
 bool pier__postgres_mix_hosts(pier__postgres_conn *conn)
@@ -77,17 +84,13 @@ bool pier__postgres_mix_hosts(pier__postgres_conn *conn)
     if (!order) {
         return false;
     }
+    conn->connecting.order = order;
     for (int i = 0; i < db->host_count; i++) {
         int other = db->random ? draw(conn, i + 1) : i;
         order[i] = order[other];
         order[other] = i;
     }
-    if (!put_last(db, order) && !db->random) {
-        pier__free(order);
-        order = NULL;
-    }
-    conn->connecting.order = order;
-    return true;
+    return put_silent_last(db, order);
 }
 
 int pier__postgres_host_index(const pier__postgres_conn *conn)

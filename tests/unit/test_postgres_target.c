@@ -83,10 +83,21 @@ static void test_order__has_silent_hosts_last(void **state)
     assert_int_equal(order(), 120);
     note(1, false);
     assert_int_equal(order(), 201);
-    note(2, false);
-    assert_int_equal(order(), 12); /* all alike */
     note(1, true);
+    assert_int_equal(order(), 120);
+}
+
+/* Where none has answered, each has its turn, also for calls that have time for one alone. */
+static void test_order__has_the_one_last_that_was_silent_last(void **state)
+{
+    (void)state;
+    note(1, false);
+    note(0, false);
+    assert_int_equal(order(), 210);
+    note(2, false);
     assert_int_equal(order(), 102);
+    note(1, false);
+    assert_int_equal(order(), 21);
 }
 
 static void test_order__forgets_silence_when_the_host_answers(void **state)
@@ -140,6 +151,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_order__is_that_of_the_url),
         TEST(test_order__has_silent_hosts_last),
+        TEST(test_order__has_the_one_last_that_was_silent_last),
         TEST(test_order__forgets_silence_when_the_host_answers),
         TEST(test_order__is_tried_again_after_a_while),
         TEST(test_order__is_random_among_those_that_answer),
