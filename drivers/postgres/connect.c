@@ -6,6 +6,7 @@
 #include "drivers/postgres/conn.h"
 
 #include "drivers/postgres/error.h"
+#include "drivers/postgres/url.h"
 #include "sdk/alloc.h"
 #include "sdk/clock.h"
 #include <arpa/inet.h>
@@ -13,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PHASE_NONE = 0, PHASE_LOOKUP, PHASE_START, PHASE_POLL, PHASE_PAUSE };
+enum { PHASE_NONE = 0, PHASE_READING, PHASE_LOOKUP, PHASE_START, PHASE_POLL, PHASE_PAUSE };
 
 /* Before servers that are not ready are asked again: at first, and at most. */
 #define PAUSE_NS INT64_C(50000000)
@@ -58,16 +59,27 @@ static void leave_host(pier__postgres_conn *conn)
     state->addresses = 0;
 }
 
+/* Is a host being waited for? */
+static bool waits_for_host(const pier__postgres_conn *conn)
+{
+    return conn->connecting.phase == PHASE_LOOKUP ||
+           (conn->connecting.phase == PHASE_POLL && conn->pg);
+}
+
 void pier__postgres_connect_end(pier__postgres_conn *conn)
 {
+    if (waits_for_host(conn)) {
+        /* Given up: who connects next may have no more time. */
+        pier__postgres_host_answered(conn, false);
+    }
     close_attempt(conn);
     leave_host(conn);
     pier__free(conn->connecting.order);
     memset(&conn->connecting, 0, sizeof conn->connecting);
 }
 
-/* The time left is shared out, so that one address that does not answer leaves some for the rest.
- */
+/* The time left is shared out, so that a name that is looked up slowly, or an address that does not
+ * answer, leaves some for the rest. */
 static int64_t attempt_bound(pier__postgres_conn *conn, int64_t until)
 {
     const pier__postgres_db *db = db_of(conn);
@@ -135,6 +147,7 @@ static void note_failure(pier__postgres_conn *conn)
     }
     add_server(conn);
     close_attempt(conn);
+    pier__postgres_host_answered(conn, true);
     state->not_ready |= strcmp(failure->sqlstate, "57P03") == 0;
     state->final = strncmp(failure->sqlstate, "28", 2) == 0 ||
                    strcmp(failure->sqlstate, "3D000") == 0 || no_password;
@@ -195,14 +208,25 @@ static bool start_attempt(pier__postgres_conn *conn, pier__db_op *op, const char
 
 static void note_timeout(pier__postgres_conn *conn)
 {
-    const char *why = conn->connecting.phase == PHASE_START
-                          ? "the password function, or reading a pass file, took too long"
-                          : "no answer in time; check host and port";
+    char why[160];
+    if (conn->connecting.phase == PHASE_READING) {
+        snprintf(why, sizeof why, "reading the service file took too long; check PGSERVICEFILE");
+    } else if (conn->connecting.phase == PHASE_LOOKUP) {
+        snprintf(why, sizeof why, "looking up %.80s took too long; check the name",
+                 host_of(conn)->host);
+    } else if (conn->connecting.phase == PHASE_START) {
+        snprintf(why, sizeof why, "the password function, or reading a file, took too long");
+    } else {
+        snprintf(why, sizeof why, "no answer in time; check host and port");
+    }
     pier_error_set(&conn->connecting.failure, PIER_ECONNECT,
                    "could not connect to %.120s: %s, or raise connect_timeout_ms",
                    conn->base.db->name, why);
     if (conn->connecting.entered) {
         add_server(conn);
+    }
+    if (waits_for_host(conn)) {
+        pier__postgres_host_answered(conn, false);
     }
     close_attempt(conn);
 }
@@ -220,7 +244,7 @@ static bool start_lookup(pier__postgres_conn *conn, pier__db_op *op, int64_t unt
     }
     op->op.doing = "looking up the name of the host";
     op->op.wait.kind = PIER__WAIT_WAKE;
-    op->op.wait.until = conn->connecting.attempt_until = until;
+    op->op.wait.until = conn->connecting.attempt_until = attempt_bound(conn, until);
     conn->connecting.phase = PHASE_LOOKUP;
     return true;
 }
@@ -332,6 +356,7 @@ static void finish_connecting(pier__postgres_conn *conn)
                                            "default_transaction_read_only",
                                            "standard_conforming_strings"};
     PGconn *pg = conn->pg;
+    pier__postgres_host_answered(conn, true);
     conn->pg = NULL;
     pier__postgres_connect_end(conn);
     conn->pg = pg;
@@ -398,13 +423,50 @@ static pier__postgres_progress expire(pier__postgres_conn *conn, pier__db_op *op
 static pier__postgres_progress begin(pier__postgres_conn *conn, pier__db_op *op, int64_t until,
                                      pier_error *err)
 {
-    pier__postgres_connect_end(conn);
     if (!pier__postgres_mix_hosts(conn)) {
+        pier__postgres_connect_end(conn);
         pier_error_set(err, PIER_ENOMEM, "could not connect to %.120s: out of memory",
                        conn->base.db->name);
         return PIER__FAILED;
     }
     return go_on(conn, op, until, err);
+}
+
+/* The service has been read: now the servers are known, and how long they may take. */
+static pier__postgres_progress take_service(pier__postgres_conn *conn, pier__db_op *op,
+                                            pier_error *err)
+{
+    pier__postgres_db *db = db_of(conn);
+    PQconninfoOption *all = pier__postgres_start_options(conn->connecting.start);
+    int status = pier__postgres_url_settle(db, all, err);
+    PQconninfoFree(all);
+    pier__postgres_connect_end(conn);
+    if (status < 0) {
+        return PIER__FAILED;
+    }
+    op->phase_until =
+        pier__earlier(op->phase_until, pier__deadline(db->base.settings.connect_timeout_ms, 0));
+    return begin(conn, op, op->phase_until, err);
+}
+
+static pier__postgres_progress begin_reading(pier__postgres_conn *conn, pier__db_op *op,
+                                             int64_t until, pier_error *err)
+{
+    pier__postgres_connecting *state = &conn->connecting;
+    op->op.doing = "reading the service file";
+    state->start = pier__postgres_start_reading(db_of(conn), &op->op);
+    if (!state->start) {
+        pier_error_set(err, PIER_ENOMEM, "could not connect to %.120s: out of memory",
+                       conn->base.db->name);
+        return PIER__FAILED;
+    }
+    if (pier__postgres_start_done(state->start)) {
+        return take_service(conn, op, err);
+    }
+    state->phase = PHASE_READING;
+    op->op.wait.kind = PIER__WAIT_WAKE;
+    op->op.wait.until = state->attempt_until = until;
+    return PIER__STILL_WAITING;
 }
 
 /* Woken for nothing: a thread that nobody waits for any more was late to tell. */
@@ -432,12 +494,17 @@ pier__postgres_progress pier__postgres_connect(pier__postgres_conn *conn, pier__
                                                int64_t until, unsigned events, pier_error *err)
 {
     if (events & PIER__START) {
-        return begin(conn, op, until, err);
+        pier__postgres_connect_end(conn);
+        return pier__postgres_url_is_unread(db_of(conn)) ? begin_reading(conn, op, until, err)
+                                                         : begin(conn, op, until, err);
     }
     if (events & PIER__EXPIRED) {
         return expire(conn, op, until, err);
     }
     switch (conn->connecting.phase) {
+    case PHASE_READING:
+        return pier__postgres_start_done(conn->connecting.start) ? take_service(conn, op, err)
+                                                                 : wait_on(conn, op);
     case PHASE_LOOKUP:
         return take_addresses(conn) ? go_on(conn, op, until, err) : wait_on(conn, op);
     case PHASE_START:

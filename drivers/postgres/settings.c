@@ -5,6 +5,7 @@
 #include "drivers/postgres/url.h"
 
 #include "sdk/alloc.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,15 +30,6 @@ static bool is_setting(const char *text)
 {
     size_t name = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.");
     return name > 0 && text[name] == '=';
-}
-
-static int find(const pier__postgres_db *db, const char *keyword)
-{
-    int i = 0;
-    while (i < db->option_count && strcmp(db->keywords[i], keyword) != 0) {
-        i++;
-    }
-    return i;
 }
 
 /* `before` and "-c name=value" for each; NULL: no memory. */
@@ -71,19 +63,42 @@ int pier__postgres_settings_add(pier__postgres_db *db, const char *const *settin
     if (!settings || !*settings) {
         return 0;
     }
-    int i = find(db, "options");
-    const char *environment = getenv("PGOPTIONS");
-    const char *before = i < db->option_count ? db->values[i] : environment ? environment : "";
-    char *joined = join(before, settings);
+    bool pending = pier__postgres_url_is_unread(db);
+    int i = pier__postgres_url_find(db, "options");
+    const char *environment = pending ? NULL : getenv("PGOPTIONS");
+    char *joined = join(i >= 0 ? db->values[i] : environment ? environment : "", settings);
     if (!joined) {
         return no_memory(err);
     }
-    if (i < db->option_count) {
+    if (i >= 0) {
         pier__free(db->values[i]);
         db->values[i] = joined;
         return 0;
     }
-    int status = pier__postgres_url_add(db, "options", joined, err);
+    int status =
+        pier__postgres_url_add(db, pending ? PIER__POSTGRES_SETTINGS : "options", joined, err);
     pier__free(joined);
     return status;
+}
+
+int pier__postgres_settings_settle(pier__postgres_db *db, const char *options, pier_error *err)
+{
+    int i = pier__postgres_url_find(db, PIER__POSTGRES_SETTINGS);
+    if (i < 0) {
+        return 0;
+    }
+    const char *settings = db->values[i];
+    size_t size = strlen(settings) + (options ? strlen(options) + 1 : 0) + 1;
+    char *keyword = pier__strdup("options"), *joined = pier__malloc(size);
+    if (!keyword || !joined) {
+        pier__free(keyword);
+        pier__free(joined);
+        return no_memory(err);
+    }
+    snprintf(joined, size, "%s%s%s", options ? options : "", options ? " " : "", settings);
+    pier__free(db->keywords[i]);
+    pier__free(db->values[i]);
+    db->keywords[i] = keyword;
+    db->values[i] = joined;
+    return 0;
 }

@@ -5,6 +5,7 @@
 #include "drivers/postgres/start.h"
 
 #include "drivers/postgres/conn.h"
+#include "drivers/postgres/url.h"
 #include "sdk/alloc.h"
 #include "sdk/context.h"
 #include "sync/ops.h"
@@ -19,8 +20,10 @@ struct pier__postgres_start {
     pier__op *job; /* of the executor, the asker's; NULL: there is none */
     /* Whoever starts it; after that the asker's. */
     pier__postgres_db *db; /* holds a reference */
+    bool reads;            /* the service; there is no target yet */
     pier__postgres_target target;
     char *address, *password; /* its own */
+    PQconninfoOption *options;
     PGconn *pg;
     pier_error err;
 };
@@ -37,6 +40,7 @@ static void unref(pier__postgres_start *start)
 {
     if (atomic_fetch_sub(&start->refs, 1) == 1) {
         PQfinish(start->pg);
+        PQconninfoFree(start->options);
         pier__postgres_password_free(start->password);
         pier__free(start->address);
         pthread_mutex_destroy(&start->lock);
@@ -47,24 +51,14 @@ static void unref(pier__postgres_start *start)
 
 /* ---- What blocks -------------------------------------------------------------------------- */
 
-static const char *option(const pier__postgres_db *db, const char *keyword)
-{
-    for (int i = 0; i < db->option_count; i++) {
-        if (strcmp(db->keywords[i], keyword) == 0) {
-            return db->values[i];
-        }
-    }
-    return NULL;
-}
-
 static void call(pier__postgres_start *start, char *room)
 {
     const pier__postgres_db *db = start->db;
     const pier__postgres_host *host = &db->hosts[start->target.host];
     const pier_postgres_login login = {.host = host->host ? host->host : host->address,
                                        .port = host->port,
-                                       .user = option(db, "user"),
-                                       .database = option(db, "dbname")};
+                                       .user = pier__postgres_url_option(db, "user"),
+                                       .database = pier__postgres_url_option(db, "dbname")};
     pier_error why = {0};
     int status = db->password(&login, room, PIER_POSTGRES_PASSWORD_MAX, db->password_data, &why);
     if (status < 0) {
@@ -99,6 +93,10 @@ static bool ask_for_password(pier__postgres_start *start)
 static void begin(pier__postgres_start *start)
 {
     const pier__postgres_db *db = start->db;
+    if (start->reads) {
+        start->options = pier__postgres_url_ask(db);
+        return;
+    }
     const pier__postgres_host *host = &db->hosts[start->target.host];
     if (db->password && !start->password && !ask_for_password(start)) {
         return;
@@ -174,16 +172,18 @@ static void submit(pier__postgres_start *start, pier__op *op)
 static void dispatch(pier__postgres_start *start, pier__op *op)
 {
     const pier__postgres_db *db = start->db;
-    bool asks = db->password && !start->password;
+    bool asks = db->password && !start->password && !start->reads;
+    /* A pass file is one more open of many, but a service file is read once more for each
+     * connection, from wherever the administrator keeps it. */
+    bool elsewhere = op->on_loop ? db->reads_files : pier__postgres_url_has_service(db);
     if (asks && (op->on_loop || !pier__here.executor)) {
         atomic_fetch_add(&start->refs, 1);
         submit(start, op);
-    } else if (op->on_loop && db->reads_files) {
+    } else if (elsewhere) {
         atomic_fetch_add(&start->refs, 1);
         if (!pier__thread_detached("pier-connect", run_on_thread, start)) {
             pier_error_set(&start->err, PIER_ENOMEM,
-                           "could not connect to %.120s: no thread to read the pass file",
-                           db->base.name);
+                           "could not connect to %.120s: no thread to read files", db->base.name);
             tell(start);
         }
     } else {
@@ -192,17 +192,25 @@ static void dispatch(pier__postgres_start *start, pier__op *op)
     }
 }
 
+static pier__postgres_start *make(pier__postgres_db *db, pier__op *op)
+{
+    pier__postgres_start *start = pier__calloc(1, sizeof *start);
+    if (start) {
+        atomic_init(&start->refs, 1);
+        pthread_mutex_init(&start->lock, NULL);
+        start->db = (pier__postgres_db *)pier__db_ref(&db->base);
+        start->op = op;
+    }
+    return start;
+}
+
 pier__postgres_start *pier__postgres_start_new(pier__postgres_db *db, pier__op *op,
                                                const pier__postgres_target *target)
 {
-    pier__postgres_start *start = pier__calloc(1, sizeof *start);
+    pier__postgres_start *start = make(db, op);
     if (!start) {
         return NULL;
     }
-    atomic_init(&start->refs, 1);
-    pthread_mutex_init(&start->lock, NULL);
-    start->db = (pier__postgres_db *)pier__db_ref(&db->base);
-    start->op = op;
     start->target = *target;
     start->address = target->address ? pier__strdup(target->address) : NULL;
     start->password = target->password ? pier__strdup(target->password) : NULL;
@@ -211,6 +219,16 @@ pier__postgres_start *pier__postgres_start_new(pier__postgres_db *db, pier__op *
         return NULL;
     }
     dispatch(start, op);
+    return start;
+}
+
+pier__postgres_start *pier__postgres_start_reading(pier__postgres_db *db, pier__op *op)
+{
+    pier__postgres_start *start = make(db, op);
+    if (start) {
+        start->reads = true;
+        dispatch(start, op);
+    }
     return start;
 }
 
@@ -227,6 +245,13 @@ PGconn *pier__postgres_start_take(pier__postgres_start *start, pier_error *err)
         *err = start->err;
     }
     return pg;
+}
+
+PQconninfoOption *pier__postgres_start_options(pier__postgres_start *start)
+{
+    PQconninfoOption *options = start->options;
+    start->options = NULL;
+    return options;
 }
 
 char *pier__postgres_start_password(pier__postgres_start *start)

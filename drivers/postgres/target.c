@@ -6,6 +6,7 @@
 #include "drivers/postgres/conn.h"
 
 #include "drivers/postgres/error.h"
+#include "drivers/postgres/url.h"
 #include "sdk/alloc.h"
 #include "sdk/clock.h"
 #include <stdio.h>
@@ -30,29 +31,72 @@ static int draw(pier__postgres_conn *conn, int bound)
     return (int)((mixed ^ mixed >> 31) % (uint64_t)bound);
 }
 
+/* How long a silent host is tried last: a connection that looks whether it answers again may have
+ * to wait for its share of the time to connect. */
+#define SILENCE_NS INT64_C(60000000000)
+
+void pier__postgres_host_answered(pier__postgres_conn *conn, bool answered)
+{
+    int host = pier__postgres_host_index(conn);
+    if (host >= 0) {
+        atomic_store(pier__postgres_host_silence(db_of(conn), host), answered ? 0 : pier__now());
+    }
+}
+
+/* Since when it is to be tried last; 0: it is not. When that is over, one attempt looks, and others
+ * rely on that. */
+static int64_t silent_since(const pier__postgres_db *db, int host)
+{
+    _Atomic int64_t *silence = pier__postgres_host_silence(db, host);
+    int64_t since = atomic_load(silence), now = since ? pier__now() : 0;
+    bool looks =
+        since && now - since >= SILENCE_NS && atomic_compare_exchange_strong(silence, &since, now);
+    return looks ? 0 : since;
+}
+
+/* Those that answer keep their order. Of the others the one that was silent last comes last, so
+ * that each has its turn where calls have time for one alone. False: no memory. */
+static bool put_silent_last(const pier__postgres_db *db, int *order)
+{
+    int64_t *since = pier__calloc((size_t)db->host_count, sizeof *since);
+    if (!since) {
+        return false;
+    }
+    for (int i = 0; i < db->host_count; i++) {
+        int host = order[i], at = i;
+        since[host] = silent_since(db, host);
+        for (; at > 0 && since[order[at - 1]] > since[host]; at--) {
+            order[at] = order[at - 1];
+        }
+        order[at] = host;
+    }
+    pier__free(since);
+    return true;
+}
+
 bool pier__postgres_mix_hosts(pier__postgres_conn *conn)
 {
     const pier__postgres_db *db = db_of(conn);
-    if (!db->random || db->host_count < 2) {
+    if (db->host_count < 2) {
         return true;
     }
     int *order = pier__calloc((size_t)db->host_count, sizeof *order);
     if (!order) {
         return false;
     }
+    conn->connecting.order = order;
     for (int i = 0; i < db->host_count; i++) {
-        int other = draw(conn, i + 1);
+        int other = db->random ? draw(conn, i + 1) : i;
         order[i] = order[other];
         order[other] = i;
     }
-    conn->connecting.order = order;
-    return true;
+    return put_silent_last(db, order);
 }
 
 int pier__postgres_host_index(const pier__postgres_conn *conn)
 {
     int index = conn->connecting.entered - 1;
-    return conn->connecting.order ? conn->connecting.order[index] : index;
+    return conn->connecting.order && index >= 0 ? conn->connecting.order[index] : index;
 }
 
 void pier__postgres_first_address(pier__postgres_conn *conn, const struct addrinfo *list)

@@ -1,5 +1,8 @@
 /*
- * Reading the URL, once, when the database is opened.
+ * Reading the URL, once, when the database is opened. Where it names a service, what that says
+ * comes from a file, which may take any time: then the rest is done before the first connection, by
+ * whoever connects (connect.c), with what a thread has read (start.c). Nobody else has the database
+ * yet.
  */
 #include "drivers/postgres/url.h"
 
@@ -15,14 +18,6 @@ static int no_memory(pier_error *err)
     return pier_error_set(err, PIER_ENOMEM, "out of memory for the URL");
 }
 
-static bool is_one_of(const char *word, const char *const *words)
-{
-    while (*words && strcmp(word, *words) != 0) {
-        words++;
-    }
-    return *words != NULL;
-}
-
 static const char *option(const PQconninfoOption *options, const char *keyword)
 {
     for (; options && options->keyword; options++) {
@@ -33,21 +28,30 @@ static const char *option(const PQconninfoOption *options, const char *keyword)
     return NULL;
 }
 
-/* libpq's messages quote what they do not understand, and that may hold the password. */
+static bool is_ascii(const char *text)
+{
+    while (*text && (unsigned char)*text < 0x80) {
+        text++;
+    }
+    return !*text;
+}
+
+/* libpq's messages quote what they do not understand, and that may hold the password. Where the
+ * quotation begins is known in English alone; most languages have quotation marks of their own. */
 static int refuse(const char *reason, pier_error *err)
 {
-    char line[160];
-    pier__postgres_one_line(line, sizeof line, reason ? reason : "out of memory");
+    char line[160] = "";
     static const char harmless[] = "invalid URI query parameter";
-    char *quote = strchr(line, '"');
-    if (quote && strncmp(line, harmless, sizeof harmless - 1) != 0) {
-        *quote = 0;
-        line[strcspn(line, ":")] = 0;
+    if (!reason || is_ascii(reason)) {
+        pier__postgres_one_line(line, sizeof line, reason ? reason : "out of memory");
+    }
+    if (strncmp(line, harmless, sizeof harmless - 1) != 0) {
+        line[strcspn(line, ":\"'`<")] = 0;
     }
     return pier_error_set(err, PIER_EINVAL,
-                          "the URL of the Postgres database cannot be read: %s; write "
+                          "the URL of the Postgres database cannot be read%s%s; write "
                           "postgresql://user@host:port/name?key=value",
-                          line);
+                          *line ? ": " : "", line);
 }
 
 int pier__postgres_url_add(pier__postgres_db *db, const char *keyword, const char *value,
@@ -63,19 +67,57 @@ int pier__postgres_url_add(pier__postgres_db *db, const char *keyword, const cha
     return db->keywords[i] && db->values[i] ? 0 : no_memory(err);
 }
 
-static bool is_given(const pier__postgres_db *db, const char *keyword)
+int pier__postgres_url_find(const pier__postgres_db *db, const char *keyword)
 {
-    for (int i = 0; i < db->option_count; i++) {
-        if (strcmp(db->keywords[i], keyword) == 0) {
-            return true;
-        }
+    int i = 0;
+    while (i < db->option_count && strcmp(db->keywords[i], keyword) != 0) {
+        i++;
     }
-    return false;
+    return i < db->option_count ? i : -1;
 }
 
-/* What the URL says, and what it leaves open. The rest comes from the environment, in libpq. */
-static int copy_options(pier__postgres_db *db, const PQconninfoOption *url,
-                        const PQconninfoOption *all, pier_error *err)
+const char *pier__postgres_url_option(const pier__postgres_db *db, const char *keyword)
+{
+    int i = pier__postgres_url_find(db, keyword);
+    return i < 0 ? NULL : db->values[i];
+}
+
+static void drop_option(pier__postgres_db *db, const char *keyword)
+{
+    int i = pier__postgres_url_find(db, keyword);
+    if (i >= 0) {
+        pier__free(db->keywords[i]);
+        pier__postgres_password_free(db->values[i]);
+        size_t behind = (size_t)(--db->option_count - i);
+        memmove(&db->keywords[i], &db->keywords[i + 1], behind * sizeof *db->keywords);
+        memmove(&db->values[i], &db->values[i + 1], behind * sizeof *db->values);
+    }
+}
+
+static int keep_options(pier__postgres_db *db, const PQconninfoOption *url, pier_error *err)
+{
+    int status = 0;
+    for (const PQconninfoOption *at = url; !status && at->keyword; at++) {
+        if (at->val) {
+            status = pier__postgres_url_add(db, at->keyword, at->val, err);
+        }
+    }
+    return status;
+}
+
+/* Do the environment or a service file say it? gssencmode has a value in any case, "prefer". */
+static bool is_said(const PQconninfoOption *all, const char *keyword)
+{
+    const char *value = option(all, keyword);
+    if (value && strcmp(keyword, "gssencmode") == 0) {
+        return getenv("PGGSSENCMODE") || strcmp(value, "prefer") != 0;
+    }
+    return value != NULL;
+}
+
+/* What the URL says, and what it leaves open. The rest comes from the environment and service
+ * files, in libpq. */
+static int complete_options(pier__postgres_db *db, const PQconninfoOption *all, pier_error *err)
 {
     static const char *const elsewhere[] = {
         "host", "hostaddr", "port", "client_encoding", "target_session_attrs", "load_balance_hosts",
@@ -89,21 +131,18 @@ static int copy_options(pier__postgres_db *db, const PQconninfoOption *url,
         {"keepalives_idle", "30"}, {"keepalives_interval", "10"},
         {"keepalives_count", "3"}, {"tcp_user_timeout", "60000"},
     };
-    int status = pier__postgres_url_add(db, "client_encoding", "UTF8", err);
-    for (const PQconninfoOption *at = url; !status && at->keyword; at++) {
-        if (at->val && !is_one_of(at->keyword, elsewhere)) {
-            status = pier__postgres_url_add(db, at->keyword, at->val, err);
-        }
+    for (const char *const *at = elsewhere; *at; at++) {
+        drop_option(db, *at);
     }
+    int status = pier__postgres_url_add(db, "client_encoding", "UTF8", err);
     for (const char *const *at = once; !status && *at; at++) {
-        if (!is_given(db, *at) && option(all, *at)) {
+        if (!pier__postgres_url_option(db, *at) && option(all, *at)) {
             status = pier__postgres_url_add(db, *at, option(all, *at), err);
         }
     }
     for (size_t i = 0; !status && i < sizeof defaults / sizeof *defaults; i++) {
         const char *keyword = defaults[i][0];
-        bool from_environment = strcmp(keyword, "gssencmode") == 0 && getenv("PGGSSENCMODE");
-        if (!is_given(db, keyword) && !from_environment) {
+        if (!pier__postgres_url_option(db, keyword) && !is_said(all, keyword)) {
             status = pier__postgres_url_add(db, keyword, defaults[i][1], err);
         }
     }
@@ -149,7 +188,7 @@ static int copy_hosts(pier__postgres_db *db, const PQconninfoOption *all, pier_e
                               "the URL names %d hosts, but another number of addresses or ports",
                               count);
     }
-    db->hosts = pier__calloc((size_t)count, sizeof *db->hosts);
+    db->hosts = pier__calloc((size_t)count, sizeof *db->hosts + sizeof(_Atomic int64_t));
     if (!db->hosts) {
         return no_memory(err);
     }
@@ -189,6 +228,21 @@ static int make_name(pier__postgres_db *db, const PQconninfoOption *all, pier_er
     return db->base.name ? 0 : no_memory(err);
 }
 
+/* While the hosts are not known: what the URL itself says. */
+static int make_name_of_service(pier__postgres_db *db, pier_error *err)
+{
+    const char *user = pier__postgres_url_option(db, "user");
+    const char *host = pier__postgres_url_option(db, "host");
+    const char *database = pier__postgres_url_option(db, "dbname");
+    const char *service = pier__postgres_url_option(db, "service");
+    char name[512];
+    service = service ? service : getenv("PGSERVICE");
+    snprintf(name, sizeof name, "postgresql://%.63s%s%.200s/%.63s?service=%.63s", user ? user : "",
+             user ? "@" : "", host ? host : "", database ? database : "", service ? service : "");
+    db->base.name = pier__strdup(name);
+    return db->base.name ? 0 : no_memory(err);
+}
+
 static void take_connect_timeout(pier__postgres_db *db, const PQconninfoOption *all)
 {
     const char *text = option(all, "connect_timeout");
@@ -200,23 +254,25 @@ static void take_connect_timeout(pier__postgres_db *db, const PQconninfoOption *
     }
 }
 
-/*
- * All options as libpq will use them, with its defaults, the environment and the service file: a
- * connection that libpq must refuse before it does anything tells them.
- */
-static PQconninfoOption *read_all(const PQconninfoOption *url)
+bool pier__postgres_url_is_unread(const pier__postgres_db *db)
+{
+    return db->host_count == 0;
+}
+
+/* A connection that libpq must refuse before it does anything tells them. */
+PQconninfoOption *pier__postgres_url_ask(const pier__postgres_db *db)
 {
     const char *keywords[PIER__POSTGRES_OPTIONS_MAX], *values[PIER__POSTGRES_OPTIONS_MAX];
     int count = 0;
-    for (; url->keyword && count < PIER__POSTGRES_OPTIONS_MAX - 3; url++) {
-        if (url->val && strcmp(url->keyword, "gssencmode") != 0) {
-            keywords[count] = url->keyword;
-            values[count++] = url->val;
+    for (int i = 0; i < db->option_count && count < PIER__POSTGRES_OPTIONS_MAX - 3; i++) {
+        if (strcmp(db->keywords[i], PIER__POSTGRES_SETTINGS) != 0) {
+            keywords[count] = db->keywords[i];
+            values[count++] = db->values[i];
         }
     }
     /* With a password it does not look into the pass file, for which nobody has asked yet. */
     keywords[count] = "password", values[count++] = "none";
-    keywords[count] = "gssencmode", values[count++] = "refuse this";
+    keywords[count] = "channel_binding", values[count++] = "refuse this";
     keywords[count] = NULL, values[count] = NULL;
     PGconn *pg = PQconnectStartParams(keywords, values, 0);
     PQconninfoOption *all = pg ? PQconninfo(pg) : NULL;
@@ -244,6 +300,11 @@ static int read_cache_max(pier__postgres_db *db, const char *text, size_t size, 
     return 0;
 }
 
+bool pier__postgres_url_has_service(const pier__postgres_db *db)
+{
+    return pier__postgres_url_option(db, "service") || getenv("PGSERVICE");
+}
+
 /* What servers are wanted, and whether each connection needs files. */
 static int read_target(pier__postgres_db *db, const PQconninfoOption *all, pier_error *err)
 {
@@ -267,8 +328,8 @@ static int read_target(pier__postgres_db *db, const PQconninfoOption *all, pier_
     db->wanted = wanted[i];
     db->attributes = attributes ? pier__strdup(attributes) : NULL;
     const char *password = getenv("PGPASSWORD");
-    db->reads_files = is_given(db, "service") || getenv("PGSERVICE") ||
-                      !(is_given(db, "password") || (password && *password));
+    db->reads_files = pier__postgres_url_has_service(db) ||
+                      !(pier__postgres_url_option(db, "password") || (password && *password));
     return !attributes || db->attributes ? 0 : no_memory(err);
 }
 
@@ -366,27 +427,72 @@ static PQconninfoOption *parse(pier__postgres_db *db, const char *url, pier_erro
     return parsed;
 }
 
+/* Through unix sockets alone there is no TLS, whatever is said of it. */
+static bool uses_network(const pier__postgres_db *db)
+{
+    for (int i = 0; i < db->host_count; i++) {
+        const pier__postgres_host *host = &db->hosts[i];
+        if (host->address || (host->host && host->host[0] != '/' && host->host[0] != '@')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* libpq before 16 takes "system" for the name of a file, and without a file by that name it
+ * verifies nobody, where sslmode does not insist. */
+static int check_authorities(const pier__postgres_db *db, const PQconninfoOption *all,
+                             pier_error *err)
+{
+    const char *root = option(all, "sslrootcert");
+    int version = PQlibVersion();
+    if (version >= 160000 || !root || strcmp(root, "system") != 0 || !uses_network(db)) {
+        return 0;
+    }
+    return pier_error_set(err, PIER_EINVAL,
+                          "sslrootcert=system needs libpq 16, and this is libpq %d.%d: name a file "
+                          "of certificates (Debian: /etc/ssl/certs/ca-certificates.crt), with "
+                          "sslmode=verify-full",
+                          version / 10000, version % 10000);
+}
+
+int pier__postgres_url_settle(pier__postgres_db *db, const PQconninfoOption *all, pier_error *err)
+{
+    int status = all ? 0 : no_memory(err);
+    status = status ? status : copy_hosts(db, all, err);
+    status = status || db->base.name ? status : make_name(db, all, err);
+    status = status ? status : read_target(db, all, err);
+    status = status ? status : check_authorities(db, all, err);
+    status = status ? status : pier__postgres_settings_settle(db, option(all, "options"), err);
+    status = status ? status : complete_options(db, all, err);
+    if (!status) {
+        take_connect_timeout(db, all);
+    }
+    return status;
+}
+
 int pier__postgres_url_read(pier__postgres_db *db, const char *url, pier_error *err)
 {
     PQconninfoOption *parsed = parse(db, url, err);
     if (!parsed) {
         return err->status;
     }
-    PQconninfoOption *all = read_all(parsed);
-    int status = all ? 0 : no_memory(err);
-    status = status ? status : copy_options(db, parsed, all, err);
-    status = status ? status : copy_hosts(db, all, err);
-    status = status ? status : make_name(db, all, err);
-    status = status ? status : read_target(db, all, err);
-    if (!status) {
-        take_connect_timeout(db, all);
-        if (db->unnamed && db->base.settings.reset == PIER_RESET_DEFAULT) {
-            /* The session is not this connection's alone. */
-            db->base.settings.reset = PIER_RESET_NONE;
-        }
-    }
-    PQconninfoFree(all);
+    int status = keep_options(db, parsed, err);
     PQconninfoFree(parsed);
+    if (db->unnamed && db->base.settings.reset == PIER_RESET_DEFAULT) {
+        /* The session is not this connection's alone. */
+        db->base.settings.reset = PIER_RESET_NONE;
+    }
+    if (status) {
+        return status;
+    }
+    if (pier__postgres_url_has_service(db)) {
+        db->reads_files = true;
+        return make_name_of_service(db, err);
+    }
+    PQconninfoOption *all = pier__postgres_url_ask(db);
+    status = pier__postgres_url_settle(db, all, err);
+    PQconninfoFree(all);
     return status;
 }
 

@@ -56,11 +56,27 @@ static void show_certificate(const char *name)
     assert_true(support_wait_until(is_talking, &on, BOUND_MS));
 }
 
-static int start_with_authority(void **state)
+/* Who is let in; the user ada with a password. */
+static int write_hba(const char *others)
 {
-    if (start_own_server(state)) {
+    char path[320], text[64];
+    snprintf(path, sizeof path, "%s/data/pg_hba.conf", server.directory);
+    FILE *file = fopen(path, "we");
+    if (!file) {
         return -1;
     }
+    fprintf(file, "host all ada 127.0.0.1/32 scram-sha-256\n%s\nlocal all all trust\n", others);
+    fclose(file);
+    look(text, sizeof text, "select pg_reload_conf()");
+    return 0;
+}
+
+static int start_with_authority(void **state)
+{
+    if (start_own_server(state) || write_hba("host all all 127.0.0.1/32 trust")) {
+        return -1;
+    }
+    PQclear(PQexec(observer, "create role ada login password 's3cret'"));
     snprintf(authority, sizeof authority, "%s/ca.crt", server.directory);
     has_openssl =
         run("openssl req -new -x509 -days 2 -nodes -newkey rsa:2048 -subj /CN=pier-authority -out "
@@ -100,12 +116,12 @@ static int try_url(pier_task *self, void *arg, pier_error *err)
 }
 
 /* On a thread and in a task. */
-static struct attempt connect_with(const char *host, const char *mode, const char *root)
+static struct attempt connect_as(const char *user, const char *host, const char *mode,
+                                 const char *root)
 {
     struct attempt here = {.encrypted = false}, in_task;
-    snprintf(here.url, sizeof here.url,
-             "postgresql://postgres:s3cret@%s:%d/postgres?sslmode=%s%s%s", host, server.port, mode,
-             root ? "&sslrootcert=" : "", root ? root : "");
+    snprintf(here.url, sizeof here.url, "postgresql://%s:s3cret@%s:%d/postgres?sslmode=%s%s%s",
+             user, host, server.port, mode, root ? "&sslrootcert=" : "", root ? root : "");
     in_task = here;
     try_url(NULL, &here, NULL);
     assert_int_equal(pier_task_run(runner, try_url, &in_task, NULL), 0);
@@ -114,6 +130,11 @@ static struct attempt connect_with(const char *host, const char *mode, const cha
     assert_int_equal(here.encrypted, in_task.encrypted);
     assert_null(strstr(here.err.message, "s3cret"));
     return here;
+}
+
+static struct attempt connect_with(const char *host, const char *mode, const char *root)
+{
+    return connect_as("postgres", host, mode, root);
 }
 
 static void expect_encrypted(struct attempt attempt)
@@ -190,12 +211,76 @@ static void test_tls__an_expired_certificate(void **state)
                    "certificate verify failed");
 }
 
-/* The password is bound to the encrypted connection where that is asked for; trust has none. */
-static void test_tls__channel_binding_is_passed_on(void **state)
+/* The authorities of the system are those that OpenSSL finds where it looks for them by default;
+ * libpq before 16 would look for a file named "system", and believe anybody without one. */
+static void test_tls__the_authorities_of_the_system(void **state)
 {
     (void)state;
-    expect_refused(connect_with("127.0.0.1", "prefer&channel_binding=require", NULL),
-                   "channel binding required");
+    needs_openssl();
+    show_certificate("right");
+    if (PQlibVersion() < 160000) {
+        static const char *const modes[] = {"prefer", "require", "verify-ca", "verify-full"};
+        for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+            struct attempt attempt = connect_with("localhost", modes[i], "system");
+            assert_int_equal(attempt.err.status, PIER_EINVAL);
+            assert_non_null(strstr(attempt.err.message, "sslrootcert=system needs libpq 16"));
+            assert_non_null(strstr(attempt.err.message, "ca-certificates.crt"));
+        }
+        return;
+    }
+    expect_refused(connect_with("localhost", "verify-full", "system"), "certificate verify failed");
+    expect_refused(connect_with("localhost", "require", "system"), "weak sslmode");
+    setenv("SSL_CERT_FILE", authority, 1);
+    struct attempt attempt = connect_with("localhost", "verify-full", "system");
+    unsetenv("SSL_CERT_FILE");
+    expect_encrypted(attempt);
+}
+
+static void test_tls__the_authorities_of_the_environment_are_for_tcp_alone(void **state)
+{
+    (void)state;
+    pier_error err = {0};
+    setenv("PGSSLROOTCERT", "system", 1);
+    pier_db *pool = pier_db_open(runner, server.url_unix, NULL, &err);
+    struct attempt attempt = connect_with("localhost", "prefer", NULL);
+    unsetenv("PGSSLROOTCERT");
+    assert_string_equal(err.message, "");
+    pier_db_close(pool);
+    assert_true(attempt.err.status < 0);
+    assert_non_null(strstr(attempt.err.message, "sslrootcert=system"));
+}
+
+/* SCRAM over TLS binds the password to the connection, so that nobody can stand between. */
+static void test_tls__channel_binding_with_scram(void **state)
+{
+    (void)state;
+    needs_openssl();
+    show_certificate("right");
+    expect_encrypted(connect_as("ada", "127.0.0.1", "require&channel_binding=require", NULL));
+    expect_encrypted(
+        connect_as("ada", "localhost", "verify-full&channel_binding=require", authority));
+    expect_encrypted(connect_as("ada", "127.0.0.1", "require&channel_binding=disable", NULL));
+}
+
+static void test_tls__channel_binding_without_tls(void **state)
+{
+    (void)state;
+    needs_openssl();
+    struct attempt attempt =
+        connect_as("ada", "127.0.0.1", "disable&channel_binding=require", NULL);
+    expect_refused(attempt, "channel binding required, but SSL not in use");
+    attempt = connect_as("ada", "127.0.0.1", "disable&channel_binding=prefer", NULL);
+    assert_string_equal(attempt.err.message, "");
+}
+
+/* A server that asks for no password, or takes it in the clear, may be anybody. */
+static void test_tls__channel_binding_without_scram(void **state)
+{
+    (void)state;
+    needs_openssl();
+    show_certificate("right");
+    expect_refused(connect_with("127.0.0.1", "require&channel_binding=require", NULL),
+                   "server authenticated client without channel binding");
 }
 
 /* The bytes of a handshake end anywhere: some of its beginning, and a sample of the rest. */
@@ -228,16 +313,10 @@ static void test_tls__is_cut_during_the_handshake(void **state)
 
 static int require_tls(void)
 {
-    char path[320], text[64];
-    snprintf(path, sizeof path, "%s/data/pg_hba.conf", server.directory);
-    FILE *file = fopen(path, "we");
-    if (!file) {
-        return -1;
-    }
-    fprintf(file, "hostssl all all 127.0.0.1/32 trust\nlocal all all trust\n");
-    fclose(file);
-    look(text, sizeof text, "select pg_reload_conf()");
-    return await_int("select count(*) from pg_hba_file_rules where type = 'hostssl'", 1) ? 0 : -1;
+    return write_hba("hostssl all all 127.0.0.1/32 trust") == 0 &&
+                   await_int("select count(*) from pg_hba_file_rules where type = 'hostssl'", 1)
+               ? 0
+               : -1;
 }
 
 static void test_tls__the_server_requires_it(void **state)
@@ -259,7 +338,11 @@ int main(void)
         TEST(test_tls__verify_full_refuses_another_host),
         TEST(test_tls__an_unknown_authority),
         TEST(test_tls__an_expired_certificate),
-        TEST(test_tls__channel_binding_is_passed_on),
+        TEST(test_tls__the_authorities_of_the_system),
+        TEST(test_tls__the_authorities_of_the_environment_are_for_tcp_alone),
+        TEST(test_tls__channel_binding_with_scram),
+        TEST(test_tls__channel_binding_without_tls),
+        TEST(test_tls__channel_binding_without_scram),
         TEST(test_tls__is_cut_during_the_handshake),
         TEST(test_tls__the_server_requires_it), /* last: it changes who is let in */
     };

@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "drivers/postgres/error.h"
 #include "drivers/postgres/url.h"
@@ -128,6 +129,82 @@ static void test_settings__stand_behind_the_options_of_the_url(void **state)
     read_url("postgresql://one/app?options=-c%20lock_timeout%3D5");
     assert_int_equal(pier__postgres_settings_add(db, settings, &err), 0);
     assert_string_equal(option("options"), "-c lock_timeout=5 -c search_path=a,\\ b -c x.y=c\\\\d");
+}
+
+/* Writes a service file, reads it as a connection does, and removes it. */
+static void read_service(const char *url, const char *const *settings, const char *text)
+{
+    char path[] = "pier-services-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+    close(fd);
+    setenv("PGSERVICEFILE", path, 1);
+    int read = pier__postgres_url_read(db, url, &err);
+    int added = read ? read : pier__postgres_settings_add(db, settings, &err);
+    bool unread = pier__postgres_url_is_unread(db) && db->reads_files;
+    PQconninfoOption *all = pier__postgres_url_ask(db);
+    int status = pier__postgres_url_settle(db, all, &err);
+    PQconninfoFree(all);
+    unlink(path); /* before anything can fail the test */
+    unsetenv("PGSERVICEFILE");
+    assert_string_equal(err.message, "");
+    assert_int_equal(added, 0);
+    assert_true(unread);
+    assert_int_equal(status, 0);
+    assert_false(pier__postgres_url_is_unread(db));
+}
+
+static void test_service__goes_before_what_is_good_for_a_pool(void **state)
+{
+    (void)state;
+    read_service("postgresql://bob@/?service=one&keepalives_count=9", NULL,
+                 "[one]\nhost=one,two\nport=1,2\nuser=ada\ndbname=app\nkeepalives_idle=7\n"
+                 "keepalives_count=8\ngssencmode=require\nconnect_timeout=3\n"
+                 "target_session_attrs=standby\n");
+    assert_string_equal(db->base.name, "postgresql://bob@/?service=one");
+    assert_int_equal(db->host_count, 2);
+    assert_string_equal(db->hosts[1].host, "two");
+    assert_string_equal(db->hosts[1].port, "2");
+    assert_string_equal(db->attributes, "standby");
+    assert_int_equal(db->base.settings.connect_timeout_ms, 3000);
+    assert_string_equal(option("user"), "bob");
+    assert_string_equal(option("dbname"), "app");
+    assert_string_equal(option("keepalives_count"), "9");
+    assert_string_equal(option("keepalives_interval"), "10");
+    /* libpq has them from the file. */
+    assert_string_equal(option("keepalives_idle"), "");
+    assert_string_equal(option("gssencmode"), "");
+}
+
+static void test_service__that_says_little(void **state)
+{
+    (void)state;
+    setenv("PGSERVICE", "one", 1);
+    read_service("postgresql://", NULL, "[one]\nhost=one\n");
+    unsetenv("PGSERVICE");
+    assert_string_equal(db->base.name, "postgresql:///?service=one");
+    assert_string_equal(option("gssencmode"), "disable");
+    assert_string_equal(option("keepalives_idle"), "30");
+    assert_string_equal(option("client_encoding"), "UTF8");
+    assert_string_equal(db->attributes, "any");
+}
+
+static void test_settings__stand_behind_the_options_of_a_service(void **state)
+{
+    (void)state;
+    const char *const settings[] = {"search_path=a, b", NULL};
+    read_service("postgresql:///?service=one", settings, "[one]\noptions=-c lock_timeout=5\n");
+    assert_string_equal(option("options"), "-c lock_timeout=5 -c search_path=a,\\ b");
+}
+
+static void test_settings__the_options_of_the_url_go_before_those_of_a_service(void **state)
+{
+    (void)state;
+    const char *const settings[] = {"x.y=z", NULL};
+    read_service("postgresql:///?service=one&options=-c%20lock_timeout%3D6", settings,
+                 "[one]\noptions=-c lock_timeout=5\n");
+    assert_string_equal(option("options"), "-c lock_timeout=6 -c x.y=z");
 }
 
 static void test_settings__need_a_name_and_a_value(void **state)
@@ -297,6 +374,10 @@ int main(void)
         TEST(test_url__a_password_needs_no_files),
         TEST(test_url__without_a_password_files_are_read),
         TEST(test_settings__stand_behind_the_options_of_the_url),
+        TEST(test_service__goes_before_what_is_good_for_a_pool),
+        TEST(test_service__that_says_little),
+        TEST(test_settings__stand_behind_the_options_of_a_service),
+        TEST(test_settings__the_options_of_the_url_go_before_those_of_a_service),
         TEST(test_settings__need_a_name_and_a_value),
         TEST(test_url__has_keys_of_its_own_that_libpq_does_not_see),
         TEST(test_url__keeps_a_hundred_statements_by_default),
