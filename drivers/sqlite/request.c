@@ -134,16 +134,20 @@ static bool execute(pier__sqlite_conn *conn, pier__db_op *op)
     return done;
 }
 
-static bool collect_all(pier__sqlite_conn *conn, pier__sqlite_statement *statement,
-                        pier_result **block)
+static bool collect_all(pier__sqlite_conn *conn, pier__sqlite_statement *statement, pier__db_op *op)
 {
     int code = pier__sqlite_statement_collect(statement, &conn->builder, SIZE_MAX, SIZE_MAX);
     if (code != SQLITE_DONE) {
         return pier__sqlite_fail(conn, code, statement->sql, statement->sql);
     }
     pier__sqlite_names *names = pier__sqlite_statement_names(statement);
-    *block = names ? pier__sqlite_builder_take(&conn->builder, names->count, names) : NULL;
-    return *block || pier__sqlite_fail(conn, SQLITE_NOMEM, statement->sql, statement->sql);
+    if (names && op->reads_here) {
+        op->block =
+            pier__sqlite_builder_take_into(&conn->builder, names, op->room, sizeof op->room);
+    } else if (names) {
+        op->block = pier__sqlite_builder_take(&conn->builder, names->count, names);
+    }
+    return op->block || pier__sqlite_fail(conn, SQLITE_NOMEM, statement->sql, statement->sql);
 }
 
 static bool fetch(pier__sqlite_conn *conn, pier__db_op *op)
@@ -155,7 +159,7 @@ static bool fetch(pier__sqlite_conn *conn, pier__db_op *op)
     }
     int64_t before = statement->read_only ? 0 : sqlite3_total_changes64(conn->sqlite);
     pier__sqlite_changes_begin(&conn->changes);
-    bool done = collect_all(conn, statement, &op->block);
+    bool done = collect_all(conn, statement, op);
     if (done && !statement->read_only) {
         note_changes(conn, op, statement, before);
     }
