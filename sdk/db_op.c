@@ -255,7 +255,11 @@ void pier__db_op_take_turn(pier__db_op *op)
 {
     op->phase = PIER__DB_TURN;
     op->op.wait.until = 0;
-    if (pier__turn_take(&op->conn->turn, &op->turn)) {
+    if (op->borrowed && !op->conn->pooled.shared) {
+        pier__turn_take_alone(&op->conn->turn, &op->turn);
+        op->has_turn = true;
+        rehome(op);
+    } else if (pier__turn_take(&op->conn->turn, &op->turn)) {
         op->has_turn = true;
         rehome(op);
     } else if (!op->op.on_loop && pier__db_works_here(op, op->conn) &&
@@ -592,7 +596,11 @@ static void release(pier__db_op *op)
     }
     if (op->has_turn) {
         op->has_turn = false;
-        pier__turn_give(&conn->turn);
+        if (op->borrowed && !conn->pooled.shared) {
+            pier__turn_give_alone(&conn->turn);
+        } else {
+            pier__turn_give(&conn->turn);
+        }
     }
     if (give_back) {
         op->borrowed = false;
