@@ -249,6 +249,10 @@ static inline bool pier__op_settled(const pier__op *op)
  * scope, its deadline, the future's cancel and the runner's close. 0 or a status. */
 int pier__op_interrupted(const pier__op *op);
 
+/* Does work that blocks, as PIER__WAIT_WORK would have it done, but within the step: for a thread
+ * that steps it (not `on_loop`), which is asked only by the work itself whether it is to stop. */
+void pier__op_work_here(pier__op *op, void (*work)(pier__op *op));
+
 /* Begins its trace, where there is a hook for it. */
 void pier__op_trace_begin(pier__op *op);
 

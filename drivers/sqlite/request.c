@@ -437,22 +437,34 @@ static void request_work(pier__op *base)
     pier__sqlite_age_end(conn);
 }
 
-void pier__sqlite_run_step(pier__db_op *op, unsigned events)
+static void take_answer(pier__db_op *op)
 {
     pier_error err;
-    if (events & PIER__WORKED) {
-        if (((pier__sqlite_conn *)op->conn)->misplaced) {
-            pier__db_op_move(op);
-        } else if (pier__sqlite_work_error((pier__sqlite_conn *)op->conn, &op->op, &err)) {
-            pier__db_op_failed(op, &err);
-        } else {
-            pier__db_op_ran(op);
-        }
-    } else if (events & PIER__CANCEL) {
-        /* The work has not begun, and now never will. */
-        pier__op_cancelled_error(&op->op, &err);
+    pier__sqlite_conn *conn = (pier__sqlite_conn *)op->conn;
+    if (conn->misplaced) {
+        pier__db_op_move(op);
+    } else if (pier__sqlite_work_error(conn, &op->op, &err)) {
         pier__db_op_failed(op, &err);
     } else {
+        pier__db_op_ran(op);
+    }
+}
+
+/* A thread does the work in the step itself, which is cheaper; not for a writer, whose requests
+ * would follow one another on its stack. */
+void pier__sqlite_run_step(pier__db_op *op, unsigned events)
+{
+    if (events & PIER__WORKED) {
+        take_answer(op);
+    } else if (events & PIER__CANCEL) {
+        /* The work has not begun, and now never will. */
+        pier_error err;
+        pier__op_cancelled_error(&op->op, &err);
+        pier__db_op_failed(op, &err);
+    } else if (op->op.on_loop || op->writer) {
         pier__sqlite_wait_work(op, request_work);
+    } else {
+        pier__op_work_here(&op->op, request_work);
+        take_answer(op);
     }
 }
