@@ -277,10 +277,10 @@ static void drop_block(pier__op *op)
 
 #define REQUEST_CLASS(function, type, dropper)                                                     \
     {                                                                                              \
-        .name = function, .result = type, .size = sizeof(pier__db_op), .reuses = true,             \
-        .step = pier__db_op_step, .waits_for = pier__db_op_waits_for, .own = pier__db_op_own,      \
-        .drop = dropper, .fini = pier__db_op_fini, .unstarted = pier__db_op_unstarted,             \
-        .subject = pier__db_op_subject                                                             \
+        .name = function, .result = type, .size = sizeof(pier__db_op), .step = pier__db_op_step,   \
+        .waits_for = pier__db_op_waits_for, .own = pier__db_op_own, .drop = dropper,               \
+        .fini = pier__db_op_fini_reused, .retire = pier__db_op_retire,                             \
+        .unstarted = pier__db_op_unstarted, .subject = pier__db_op_subject                         \
     }
 
 static const pier__op_class execute_class = REQUEST_CLASS("pier_db_execute", "int64_t", NULL);
@@ -596,6 +596,7 @@ static void close_pool_step(pier__op *op, unsigned events)
     pier_db *root = ((pier__db_op *)op)->db;
     (void)events;
     pier__db_end_pools(root);
+    pier__db_drop_spare(root);
     if (root->driver->db_closed) {
         root->driver->db_closed(root);
     }
@@ -629,6 +630,7 @@ static void forget_forked(pier_db *db)
 {
     if (db->kind == PIER__DB_POOL) {
         pier__db_end_pools(db);
+        pier__db_drop_spare(db);
         pier__db_keeper_forget(db);
     }
     pier__db_unref(db);

@@ -152,6 +152,9 @@ struct pier_db {
     pier__pool pool;
     pier__pool *readers; /* NULL: there are none */
     pier__op *keeper;    /* of the pool; NULL: it needs none */
+    /* The memory of a request that has ended, with its references to the runner and to this; NULL:
+     * there is none; this itself: the pool is closed, and there will be none. */
+    _Atomic(void *) spare;
 
     /* LEASE and TX: shared with the parent where the parent is one of them. */
     pier__conn *conn;
@@ -174,14 +177,16 @@ typedef struct pier__keeper {
     const char *what; /* a constant for messages: "a blob" */
 } pier__keeper;
 
-/* For the block of a point query, without an allocation of its own. */
-enum { PIER__BLOCK_ROOM = 192 };
+/* For the block of a point query, without an allocation of its own. As much as keeps a request
+ * within 1,024 bytes, beyond which glibc's allocations cost several times as much. */
+enum { PIER__BLOCK_ROOM = 160 };
 
 /* One request. Drivers keep their per-request state in `scratch`. */
 struct pier__db_op {
     pier__op op; /* first */
     pier__request request;
-    pier_db *db; /* holds a reference */
+    pier_db
+        *db; /* holds a reference; one of a class that reuses memory holds one to its root too */
     pier__conn *conn;
     const char *sql; /* borrowed until `own`, then its own */
     size_t sql_size;
@@ -244,12 +249,13 @@ struct pier__db_op {
     pier_args *own_args;
     pier_args *own_rows;
     struct pier__rows *sending; /* the block of a writer's that it writes now */
-    union {                     /* no request needs both, and a large struct costs malloc more */
-        char sql_buffer[64];    /* of a request made here */
-        /* The driver's, for the small block of a FETCH that `reads_here`. */
+    pier__post rehome;
+    union {                  /* no request needs both, and a large struct costs malloc more */
+        char sql_buffer[64]; /* of a request made here */
+        /* Last, because it is not cleared: the driver's, for the small block of a FETCH that
+         * `reads_here`. */
         _Alignas(max_align_t) char room[PIER__BLOCK_ROOM];
     };
-    pier__post rehome;
 };
 
 struct pier_cursor {
@@ -379,6 +385,13 @@ pier_future *pier__db_statement_op(pier_db *db, bool fetches, const char *sql,
 /* Has the request run SQL that lives as long as the operation. */
 void pier__db_use_sql(pier__db_op *op, const char *sql);
 void pier__db_op_fini(pier__op *op);
+/* For classes of no more than a pier__db_op, which are made by pier__db_op_new: most requests end
+ * before the next one begins, so that one spare block saves nearly every allocation, and what the
+ * block refers to nearly every reference. Comes with pier__db_op_fini_reused as `fini`. */
+void pier__db_op_retire(pier__op *op);
+void pier__db_op_fini_reused(pier__op *op);
+/* Nothing more is reused; drops what is kept. */
+void pier__db_drop_spare(pier_db *root);
 const char *pier__db_op_subject(const pier__op *op);
 
 /* cursor.c */

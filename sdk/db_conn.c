@@ -173,6 +173,7 @@ static bool is_old(pier__conn *conn)
 {
     pier__pooled *thing = &conn->pooled;
     int uses_max = conn->db->settings.uses_max;
+    thing->idle_since = coarse_now();
     thing->retired = (thing->ends_at && thing->idle_since >= thing->ends_at) ||
                      (uses_max && ++thing->uses >= uses_max);
     return thing->retired;
@@ -180,14 +181,14 @@ static bool is_old(pier__conn *conn)
 
 void pier__conn_give_back_clean(pier__conn *conn)
 {
-    if (conn->dead || !conn->open || !conn->db->driver->conn_release(conn)) {
+    const pier__db_driver *driver = conn->db->driver;
+    if (conn->dead || !conn->open || !driver->conn_release(conn)) {
         pier__conn_end(conn);
         return;
     }
     conn->pooled.on_loop = conn->watch != NULL;
     conn->pooled.was_reset = conn->resetting;
-    conn->pooled.idle_since = coarse_now();
-    if (is_old(conn) || !pier__pool_give(conn->pool, &conn->pooled)) {
+    if ((driver->renews && is_old(conn)) || !pier__pool_give(conn->pool, &conn->pooled)) {
         pier__conn_end(conn);
     }
 }

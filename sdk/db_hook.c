@@ -61,6 +61,7 @@ static struct pier__hook *new_hook(pier__conn *conn, const char *what, pier_db_h
         return NULL;
     }
     atomic_fetch_add(&conn->refs, 1);
+    conn->pooled.shared = true;
     scope->conn = conn;
     hook->scope = scope;
     hook->conn = conn;

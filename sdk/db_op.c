@@ -32,23 +32,99 @@ static pier__turn *handle_turn(const pier__db_op *op)
 static void init(pier__db_op *op, pier__request request, pier_db *db)
 {
     op->request = request;
-    op->db = pier__db_ref(db);
+    op->db = db;
     op->ticket.op = &op->op;
     op->turn.op = &op->op;
 }
 
+/* ---- Memory that is used again ------------------------------------------------------------ */
+
+/* A sanitizer would not see who uses an operation after its end. */
+#if defined(__SANITIZE_ADDRESS__)
+enum { REUSES = false };
+#else
+enum { REUSES = true };
+#endif
+
+static void free_reused(pier__db_op *op, pier_db *root)
+{
+    pier__db_unref(root);
+    pier__op_free(&op->op);
+}
+
+/* The memory of a request that has ended, with its references; NULL: there is none. Its first bytes
+ * are not read before it is the caller's alone. */
+static pier__db_op *take_spare(pier_db *root)
+{
+    void *spare = atomic_load_explicit(&root->spare, memory_order_relaxed);
+    bool got = spare && spare != root &&
+               atomic_compare_exchange_strong_explicit(&root->spare, &spare, NULL,
+                                                       memory_order_acquire, memory_order_relaxed);
+    return got ? spare : NULL;
+}
+
+static pier__db_op *new_reused(const pier__op_class *cls, pier_db *root)
+{
+    pier__db_op *op = take_spare(root);
+    if (!op) {
+        op = pier__calloc(1, sizeof *op);
+        if (op) {
+            pier__op_init(&op->op, cls, root->handle.runner);
+            pier__db_ref(root);
+        }
+    } else if (pier__alloc_refused(sizeof *op)) {
+        free_reused(op, root);
+        op = NULL;
+    } else {
+        memset(op, 0, cls->size - sizeof op->room); /* a constant would become a slow instruction */
+        pier__op_init_again(&op->op, cls, root->handle.runner);
+    }
+    return op;
+}
+
+void pier__db_op_retire(pier__op *base)
+{
+    pier__db_op *op = (pier__db_op *)base;
+    pier_db *root = op->db->root;
+    void *none = NULL;
+    if (op->db != root) {
+        pier__db_unref(op->db);
+    }
+    if (!REUSES || !atomic_compare_exchange_strong_explicit(
+                       &root->spare, &none, op, memory_order_release, memory_order_relaxed)) {
+        free_reused(op, root);
+    }
+}
+
+void pier__db_drop_spare(pier_db *root)
+{
+    void *spare = atomic_exchange(&root->spare, root);
+    if (spare && spare != root) {
+        free_reused(spare, root);
+    }
+}
+
+/* ---- Making and freeing ------------------------------------------------------------------- */
+
 pier__db_op *pier__db_op_new(const pier__op_class *cls, pier__request request, pier_db *db,
                              pier__op **failed)
 {
-    pier__db_op *op = pier__op_new(cls, db->handle.runner, failed);
+    bool reuses = cls->retire == pier__db_op_retire;
+    pier__op *refused = pier__op_cannot_begin(cls, db->handle.runner);
+    pier__db_op *op = refused  ? NULL
+                      : reuses ? new_reused(cls, db->root)
+                               : pier__op_new(cls, db->handle.runner, failed);
     if (op) {
-        init(op, request, db);
-    } else if (*failed == pier__op_nomem() && db->kind == PIER__DB_TX) {
+        init(op, request, reuses && db == db->root ? db : pier__db_ref(db));
+        return op;
+    }
+    *failed = refused ? refused : pier__op_nomem();
+    if (!refused && db->kind == PIER__DB_TX) {
         pier_error err;
         pier_error_set(&err, PIER_ENOMEM, "%s: out of memory", cls->name);
         pier__db_doom(db, &err);
     }
-    return op;
+    return NULL;
 }
 
 pier__db_op *pier__db_op_init(void *memory, const pier__op_class *cls, pier__request request,
@@ -56,7 +132,7 @@ pier__db_op *pier__db_op_init(void *memory, const pier__op_class *cls, pier__req
 {
     pier__db_op *op = memory;
     pier__op_init(&op->op, cls, db->handle.runner);
-    init(op, request, db);
+    init(op, request, pier__db_ref(db));
     op->closes = true;
     return op;
 }
@@ -95,15 +171,30 @@ void pier__db_use_sql(pier__db_op *op, const char *sql)
     op->args = NULL;
 }
 
+void pier__db_op_fini_reused(pier__op *base)
+{
+    pier__db_op *op = (pier__db_op *)base;
+    if (op->own_sql) {
+        pier__free(op->own_sql);
+        pier__free(op->own_args);
+        pier__free(op->own_rows);
+    }
+    pier_result_free(op->block);
+    if (op->failed) {
+        pier__free(op->failure);
+    }
+}
+
 void pier__db_op_fini(pier__op *base)
 {
     pier__db_op *op = (pier__db_op *)base;
-    pier__free(op->own_sql);
-    pier__free(op->own_args);
-    pier__free(op->own_rows);
+    pier__db_op_fini_reused(base);
     pier__writer_rows_free(op->sending);
     if (op->writer) {
         pier__writer_unref(op->writer);
+    }
+    if (op->made && op->made->kind == PIER__DB_POOL) {
+        pier__db_drop_spare(op->made); /* of a hook's requests: it could not be opened */
     }
     if (op->made) {
         pier__db_unref(op->made);
@@ -111,8 +202,6 @@ void pier__db_op_fini(pier__op *base)
     if (op->cursor) {
         pier__cursor_unref(op->cursor);
     }
-    pier_result_free(op->block);
-    pier__free(op->failure);
     pier__db_unref(op->db);
 }
 
@@ -166,7 +255,11 @@ void pier__db_op_take_turn(pier__db_op *op)
 {
     op->phase = PIER__DB_TURN;
     op->op.wait.until = 0;
-    if (pier__turn_take(&op->conn->turn, &op->turn)) {
+    if (op->borrowed && !op->conn->pooled.shared) {
+        pier__turn_take_alone(&op->conn->turn, &op->turn);
+        op->has_turn = true;
+        rehome(op);
+    } else if (pier__turn_take(&op->conn->turn, &op->turn)) {
         op->has_turn = true;
         rehome(op);
     } else if (!op->op.on_loop && pier__db_works_here(op, op->conn) &&
@@ -447,11 +540,13 @@ static bool keeps_connection(const pier__db_op *op)
 /* Rolls back what a request on the pool has left open, before anybody else gets the connection. */
 static bool start_cleaning(pier__db_op *op)
 {
+    if (!op->conn || !op->conn->in_tx || op->conn->dead || op->cleaning || !op->has_turn) {
+        return false;
+    }
     bool kept = op->cursor && op->cursor->keeps_conn && op->cursor->conn == op->conn;
     bool in_writer = op->writer && op->writer->tx && op->failed && !pier__db_has_ended(op->db);
     kept = kept || in_writer;
-    if (op->cleaning || !op->conn || !(op->borrowed || kept) || op->conn->dead ||
-        !op->conn->in_tx || !op->has_turn || keeps_connection(op)) {
+    if (!(op->borrowed || kept) || keeps_connection(op)) {
         return false;
     }
     if (!op->failed) {
@@ -501,7 +596,11 @@ static void release(pier__db_op *op)
     }
     if (op->has_turn) {
         op->has_turn = false;
-        pier__turn_give(&conn->turn);
+        if (op->borrowed && !conn->pooled.shared) {
+            pier__turn_give_alone(&conn->turn);
+        } else {
+            pier__turn_give(&conn->turn);
+        }
     }
     if (give_back) {
         op->borrowed = false;

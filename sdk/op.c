@@ -85,63 +85,38 @@ pier__op *pier__op_failed(int status)
 
 /* ---- Making and freeing ------------------------------------------------------------------- */
 
-/* A sanitizer would not see who uses an operation after its end. */
-#if defined(__SANITIZE_ADDRESS__)
-enum { REUSES = false };
-#else
-enum { REUSES = true };
-#endif
-
-/* Most requests end before the next one begins, so that one spare block saves nearly every
- * allocation. */
-static void *get_memory(const pier__op_class *cls, pier_runner *runner)
+pier__op *pier__op_cannot_begin(const pier__op_class *cls, const pier_runner *runner)
 {
-    void *spare = REUSES && cls->reuses ? atomic_exchange(&runner->spare_op, NULL) : NULL;
-    if (!spare) {
-        return pier__calloc(1, cls->size);
+    if (pier__runner_forked(runner)) {
+        return &forked;
     }
-    if (pier__alloc_refused(cls->size)) {
-        pier__free(spare);
-        return NULL;
-    }
-    return memset(spare, 0, cls->size);
-}
-
-static void free_memory(pier__op *op, pier_runner *runner)
-{
-    void *none = NULL;
-    if (!REUSES || !op->cls->reuses ||
-        !atomic_compare_exchange_strong(&runner->spare_op, &none, op)) {
-        pier__free(op);
-    }
+    int state = atomic_load_explicit(&((pier_runner *)runner)->state, memory_order_relaxed);
+    bool shielded = cls->shielded || (pier__here.scope && pier__here.scope->shielded);
+    return state == PIER__CLOSED || (state == PIER__CLOSING && !shielded) ? &closed : NULL;
 }
 
 void *pier__op_new(const pier__op_class *cls, pier_runner *runner, pier__op **failed)
 {
-    if (pier__runner_forked(runner)) {
-        *failed = &forked;
-        return NULL;
-    }
-    int state = atomic_load_explicit(&runner->state, memory_order_relaxed);
-    bool shielded = cls->shielded || (pier__here.scope && pier__here.scope->shielded);
-    if (state == PIER__CLOSED || (state == PIER__CLOSING && !shielded)) {
-        *failed = &closed;
-        return NULL;
-    }
-    pier__op *op = get_memory(cls, runner);
+    pier__op *refused = pier__op_cannot_begin(cls, runner);
+    pier__op *op = refused ? NULL : pier__calloc(1, cls->size);
     if (op) {
         pier__op_init(op, cls, runner);
     } else {
-        *failed = &no_memory;
+        *failed = refused ? refused : &no_memory;
     }
     return op;
 }
 
 void pier__op_init(pier__op *op, const pier__op_class *cls, pier_runner *runner)
 {
+    pier__runner_ref(runner);
+    pier__op_init_again(op, cls, runner);
+}
+
+void pier__op_init_again(pier__op *op, const pier__op_class *cls, pier_runner *runner)
+{
     op->cls = cls;
     op->runner = runner;
-    pier__runner_ref(runner);
     atomic_init(&op->refs, 1);
     op->wait.fd = -1;
     pier__op_init_post(op);
@@ -167,9 +142,16 @@ static void tell_unobserved(const pier__op *op)
     pier__unobserved(&err);
 }
 
+/* Who has the only reference need not say so to anybody: looking costs a fifth of subtracting. */
+static bool drop_reference(pier__op *op)
+{
+    return atomic_load_explicit(&op->refs, memory_order_acquire) == 1 ||
+           atomic_fetch_sub_explicit(&op->refs, 1, memory_order_acq_rel) == 1;
+}
+
 void pier__op_unref(pier__op *op)
 {
-    if (is_constant(op) || atomic_fetch_sub_explicit(&op->refs, 1, memory_order_acq_rel) != 1) {
+    if (is_constant(op) || !drop_reference(op)) {
         return;
     }
     assert(!op->linked && !op->listeners);
@@ -187,11 +169,22 @@ void pier__op_unref(pier__op *op)
     if (op->on_loop && op->scope) {
         pier__scope_unref(op->scope);
     }
-    pier__free(op->err);
-    pier__free(op->stuck);
+    if (op->status < 0 || op->stuck) {
+        pier__free(op->err);
+        pier__free(op->stuck);
+    }
     pthread_mutex_destroy(&op->lock);
+    if (op->cls->retire) {
+        op->cls->retire(op);
+    } else {
+        pier__op_free(op);
+    }
+}
+
+void pier__op_free(pier__op *op)
+{
     pier_runner *runner = op->runner;
-    free_memory(op, runner);
+    pier__free(op);
     pier__runner_unref(runner);
 }
 

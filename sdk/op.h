@@ -81,8 +81,6 @@ struct pier__op_class {
     size_t size;        /* of the struct that begins with a pier__op */
     bool shielded;      /* ignores scopes and the runner's close; must bound itself */
     bool loop_only;     /* stepped by the loop alone: a blocking call hands it over and waits */
-    bool reuses;        /* its memory is used again by the next one, of any class that does so; all
-                           of those have the same size */
     bool joins;         /* a blocking call waits for its end even when it has been cancelled */
     void (*step)(pier__op *op, unsigned events);
     /* Copies what is borrowed from the caller, before the caller returns or another thread needs
@@ -95,6 +93,9 @@ struct pier__op_class {
     void (*drop)(pier__op *op);
     /* Frees what the operation holds, but not itself. NULL: nothing. */
     void (*fini)(pier__op *op);
+    /* Behind `fini`: keeps the memory, with its reference to the runner, for another one of
+     * pier__op_init_again, or calls pier__op_free. NULL: the latter. */
+    void (*retire)(pier__op *op);
     /* It is about to fail with `err` without having been stepped at all. NULL: nothing to do. */
     void (*unstarted)(pier__op *op, const pier_error *err);
     /* PIER__WAIT_BLOCK: blocks the calling thread for `timeout_ms` at most (never negative), or
@@ -203,6 +204,12 @@ void *pier__op_new(const pier__op_class *cls, pier_runner *runner, pier__op **fa
 /* The same in zeroed memory of pier__malloc that was set aside, for what must not fail: closing.
  * The operation owns the memory from now on. */
 void pier__op_init(pier__op *op, const pier__op_class *cls, pier_runner *runner);
+/* The same in the memory of one on the same runner that has ended, whose reference to it stays. */
+void pier__op_init_again(pier__op *op, const pier__op_class *cls, pier_runner *runner);
+/* Frees the memory and drops the reference to the runner; nothing else. */
+void pier__op_free(pier__op *op);
+/* NULL; or the constant to be given back because the runner is closing or the parent's. */
+pier__op *pier__op_cannot_begin(const pier__op_class *cls, const pier_runner *runner);
 
 /* A constant that has failed because its handle was NULL; `_finish` keeps the error before it. */
 pier__op *pier__op_null(void);
@@ -241,6 +248,10 @@ static inline bool pier__op_settled(const pier__op *op)
 /* Has it been asked to stop? For work that blocks, from whichever thread does it: looks at the
  * scope, its deadline, the future's cancel and the runner's close. 0 or a status. */
 int pier__op_interrupted(const pier__op *op);
+
+/* Does work that blocks, as PIER__WAIT_WORK would have it done, but within the step: for a thread
+ * that steps it (not `on_loop`), which is asked only by the work itself whether it is to stop. */
+void pier__op_work_here(pier__op *op, void (*work)(pier__op *op));
 
 /* Begins its trace, where there is a hook for it. */
 void pier__op_trace_begin(pier__op *op);

@@ -60,11 +60,11 @@ static void leave_long_wait(pier__op *op)
     pthread_mutex_unlock(&runner->lock);
 }
 
-static void work_here(pier__op *op)
+void pier__op_work_here(pier__op *op, void (*work)(pier__op *op))
 {
     struct pier__working working = {.outer = pier__here.working, .op = op};
     pier__here.working = &working;
-    op->wait.work(op);
+    work(op);
     pier__here.working = working.outer;
 }
 
@@ -113,7 +113,7 @@ static unsigned wait_here(pier__op *op, struct pier__waiting *entry)
             }
         }
         if (op->wait.kind == PIER__WAIT_WORK) {
-            work_here(op);
+            pier__op_work_here(op, op->wait.work);
             return PIER__WORKED;
         }
         int status = pier__op_interrupted(op);

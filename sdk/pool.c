@@ -1,6 +1,6 @@
 /*
  * Pools. Everything happens under one lock, held for a few instructions; who is served is woken
- * after it has been released.
+ * after it has been released. Threads that find a thing idle, and nobody waiting, do without it.
  */
 #include "sdk/pool.h"
 
@@ -29,6 +29,51 @@ void pier__pool_fini(pier__pool *pool)
     pier__free(pool->failure);
     pthread_mutex_destroy(&pool->lock);
 }
+
+/* ---- Quick and slow ----------------------------------------------------------------------- */
+
+pier__pooled pier__pool_slow; /* only its address counts */
+
+void pier__pool_lock(pier__pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    pier__pooled *thing = atomic_exchange(&pool->quick, &pier__pool_slow);
+    if (thing && thing != &pier__pool_slow) {
+        thing->next = pool->idle;
+        pool->idle = thing;
+    }
+}
+
+void pier__pool_unlock(pier__pool *pool)
+{
+    if (!pool->head && !pool->refuses) {
+        atomic_store_explicit(&pool->quick, NULL, memory_order_release);
+    }
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static pier__pooled *take_quickly(pier__pool *pool)
+{
+    pier__pooled *thing = atomic_load_explicit(&pool->quick, memory_order_relaxed);
+    if (!thing || thing == &pier__pool_slow ||
+        !atomic_compare_exchange_strong(&pool->quick, &thing, NULL)) {
+        return NULL;
+    }
+    /* Nobody else writes it, so that this need not be one instruction. */
+    int64_t count = atomic_load_explicit(&thing->acquires, memory_order_relaxed);
+    atomic_store_explicit(&thing->acquires, count + 1, memory_order_relaxed);
+    return thing;
+}
+
+static bool give_quickly(pier__pool *pool, pier__pooled *thing)
+{
+    pier__pooled *none = NULL;
+    return !thing->on_loop && !thing->holder && !thing->holder_what && !thing->was_reset &&
+           !atomic_load_explicit(&pool->quick, memory_order_relaxed) &&
+           atomic_compare_exchange_strong(&pool->quick, &none, thing);
+}
+
+/* ---- Taking and giving -------------------------------------------------------------------- */
 
 const void *pier__pool_holder(void)
 {
@@ -146,9 +191,12 @@ static void wake(pier__op *op)
 
 pier__pool_answer pier__pool_take(pier__pool *pool, pier__ticket *ticket)
 {
+    if (!ticket->op->on_loop && (ticket->got = take_quickly(pool))) {
+        return PIER__POOL_GOT;
+    }
     pier__op *keeper = NULL;
     pier__pool_answer answer;
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     pool->acquires++;
     if (pool->closed) {
         answer = PIER__POOL_CLOSED;
@@ -166,7 +214,7 @@ pier__pool_answer pier__pool_take(pier__pool *pool, pier__ticket *ticket)
         enqueue(pool, ticket);
         keeper = pool->failures ? needed_keeper(pool) : NULL;
     }
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
     wake(keeper);
     return answer;
 }
@@ -183,7 +231,7 @@ static void stop_waiting(pier__pool *pool, pier__ticket *ticket)
 
 bool pier__pool_leave(pier__pool *pool, pier__ticket *ticket)
 {
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     bool was_queued = ticket->queued;
     if (was_queued) {
         pier__ticket **at = &pool->head;
@@ -197,15 +245,15 @@ bool pier__pool_leave(pier__pool *pool, pier__ticket *ticket)
         stop_waiting(pool, ticket);
     }
     bool nothing = was_queued || ticket->closed || ticket->failed;
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
     return nothing;
 }
 
 bool pier__pool_is_queued(pier__pool *pool, const pier__ticket *ticket)
 {
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     bool queued = ticket->queued;
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
     return queued;
 }
 
@@ -226,18 +274,21 @@ static pier__op *serve_first(pier__pool *pool, pier__pooled *thing, bool closed)
 
 void pier__pool_made(pier__pool *pool, pier__pooled *thing)
 {
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     thing->all_next = pool->all;
     thing->generation = pool->generation;
     pool->all = thing;
     pool->made++;
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
 }
 
 bool pier__pool_give(pier__pool *pool, pier__pooled *thing)
 {
+    if (give_quickly(pool, thing)) {
+        return true;
+    }
     pier__op *next = NULL;
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     bool fit = !pool->closed && thing->generation == pool->generation;
     thing->holder = NULL;
     thing->holder_what = NULL;
@@ -250,7 +301,7 @@ bool pier__pool_give(pier__pool *pool, pier__pooled *thing)
         thing->next = pool->idle;
         pool->idle = thing;
     }
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
     wake(next);
     return fit;
 }
@@ -267,6 +318,7 @@ static void take_out(pier__pool *pool, pier__pooled *thing)
         pool->lost += !pool->closed && !thing->retired;
         pool->retired += !pool->closed && thing->retired;
         pool->open -= thing->opened;
+        pool->acquires += atomic_load_explicit(&thing->acquires, memory_order_relaxed);
     }
 }
 
@@ -275,7 +327,7 @@ static void wake_enders(pier__pool *pool);
 void pier__pool_lost(pier__pool *pool, pier__pooled *thing)
 {
     pier__op *next = NULL;
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     pool->probing &= thing && thing->opened; /* whoever tried has given up */
     if (thing) {
         take_out(pool, thing);
@@ -287,7 +339,7 @@ void pier__pool_lost(pier__pool *pool, pier__pooled *thing)
     }
     pier__op *keeper = needed_keeper(pool);
     bool ended = pool->closed && pool->total == 0;
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
     wake(next);
     wake(keeper);
     if (ended) {
@@ -297,7 +349,7 @@ void pier__pool_lost(pier__pool *pool, pier__pooled *thing)
 
 pier__pool_answer pier__pool_exchange(pier__pool *pool, pier__pooled *thing, pier__ticket *ticket)
 {
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     take_out(pool, thing);
     pool->total--;
     pier__pool_answer answer = PIER__POOL_WAIT;
@@ -315,7 +367,7 @@ pier__pool_answer pier__pool_exchange(pier__pool *pool, pier__pooled *thing, pie
     }
     pier__op *keeper = needed_keeper(pool);
     bool ended = pool->closed && pool->total == 0;
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
     wake(keeper);
     if (ended) {
         wake_enders(pool);
@@ -327,18 +379,18 @@ pier__pool_answer pier__pool_exchange(pier__pool *pool, pier__pooled *thing, pie
 
 void pier__pool_opened(pier__pool *pool, pier__pooled *thing)
 {
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     thing->opened = true;
     pool->open++;
     bool was_down = pool->failures > 0;
     pool->failures = 0;
     pool->probing = false;
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
     for (pier__op *next = NULL; was_down; wake(next)) {
-        pthread_mutex_lock(&pool->lock);
+        pier__pool_lock(pool);
         bool makes = pool->head && !pool->closed && may_make(pool);
         next = makes ? serve_first(pool, NULL, false) : NULL;
-        pthread_mutex_unlock(&pool->lock);
+        pier__pool_unlock(pool);
         if (!next) {
             break;
         }
@@ -347,9 +399,9 @@ void pier__pool_opened(pier__pool *pool, pier__pooled *thing)
 
 bool pier__pool_probes(pier__pool *pool)
 {
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     bool probes = pool->probing;
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
     return probes;
 }
 
@@ -369,7 +421,7 @@ static void back_off(pier__pool *pool, const pier_error *err)
 
 void pier__pool_failed(pier__pool *pool, const pier_error *err, bool probed)
 {
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     pool->failed++;
     bool down = pool->backs_off && !pool->closed;
     int left = pool->waiting; /* who asks again at once waits for the next attempt */
@@ -378,17 +430,17 @@ void pier__pool_failed(pier__pool *pool, const pier_error *err, bool probed)
         back_off(pool, err);
     }
     pier__op *keeper = needed_keeper(pool);
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
     wake(keeper);
     /* Nobody has a thing that could come back: those who wait need not. */
     for (pier__op *next = NULL; down && left > 0; left--, wake(next)) {
-        pthread_mutex_lock(&pool->lock);
+        pier__pool_lock(pool);
         bool fails = pool->head && pool->failures && !pool->open && !pool->closed;
         if (fails) {
             pool->head->failed = true;
         }
         next = fails ? serve_first(pool, NULL, false) : NULL;
-        pthread_mutex_unlock(&pool->lock);
+        pier__pool_unlock(pool);
         if (!next) {
             break;
         }
@@ -397,13 +449,13 @@ void pier__pool_failed(pier__pool *pool, const pier_error *err, bool probed)
 
 void pier__pool_failure(pier__pool *pool, pier_error *err)
 {
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     if (pool->failure) {
         *err = *pool->failure;
     } else {
         pier_error_set(err, PIER_ECONNECT, "no new %s could be made", pool->what);
     }
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
 }
 
 /* ---- Keeping it --------------------------------------------------------------------------- */
@@ -411,29 +463,29 @@ void pier__pool_failure(pier__pool *pool, pier_error *err)
 int pier__pool_refill(pier__pool *pool)
 {
     int count = 0;
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     while (!pool->closed && (pool->total < pool->min || (pool->failures && pool->head)) &&
            may_make(pool)) {
         count++;
     }
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
     return count;
 }
 
 int64_t pier__pool_next(pier__pool *pool)
 {
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     bool needed = pool->failures && !pool->probing && !pool->closed &&
                   (pool->head || pool->total < pool->min) && pool->total < pool->max;
     int64_t next = needed ? pool->retry_at : 0;
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
     return next;
 }
 
 pier__pooled *pier__pool_sweep(pier__pool *pool, int64_t now, int64_t idle_ns)
 {
     pier__pooled *swept = NULL;
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     int spare = pool->total - pool->min;
     for (pier__pooled **at = &pool->idle; *at;) {
         pier__pooled *thing = *at;
@@ -450,14 +502,14 @@ pier__pooled *pier__pool_sweep(pier__pool *pool, int64_t now, int64_t idle_ns)
         spare--;
         pool->idle_ended += !old;
     }
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
     return swept;
 }
 
 pier__pooled *pier__pool_take_those(pier__pool *pool, bool (*is)(const pier__pooled *thing))
 {
     pier__pooled *taken = NULL;
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     for (pier__pooled **at = &pool->idle; *at;) {
         pier__pooled *thing = *at;
         if (!is(thing)) {
@@ -468,14 +520,15 @@ pier__pooled *pier__pool_take_those(pier__pool *pool, bool (*is)(const pier__poo
         thing->next = taken;
         taken = thing;
     }
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
     return taken;
 }
 
 pier__pooled *pier__pool_expire(pier__pool *pool)
 {
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     pool->generation++;
+    pool->refuses = true;
     pier__pooled *idle = pool->closed ? NULL : pool->idle;
     if (idle) {
         pool->idle = NULL;
@@ -483,7 +536,7 @@ pier__pooled *pier__pool_expire(pier__pool *pool)
     for (pier__pooled *thing = idle; thing; thing = thing->next) {
         thing->retired = true;
     }
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
     return idle;
 }
 
@@ -491,40 +544,44 @@ pier__pooled *pier__pool_expire(pier__pool *pool)
 
 void pier__pool_hold(pier__pool *pool, pier__pooled *thing, const void *holder, const char *what)
 {
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     thing->holder = holder;
     thing->holder_what = what;
+    thing->shared = true;
     thing->held_since = what ? pier__now() : 0;
     thing->held_by = holder == &pier__here ? pier__tid() : 0;
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
 }
 
 bool pier__pool_is_held(pier__pool *pool, const void *holder)
 {
     bool held = false;
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     for (const pier__pooled *thing = pool->all; thing && !held; thing = thing->all_next) {
         held = thing->holder == holder;
     }
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
     return held;
 }
 
 void pier__pool_each(pier__pool *pool, void (*each)(pier__pooled *thing, void *data), void *data)
 {
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     for (pier__pooled *thing = pool->all; thing; thing = thing->all_next) {
         each(thing, data);
     }
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
 }
 
 void pier__pool_add_stats(pier__pool *pool, pier_pool_stats *stats)
 {
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     int idle = 0;
     for (const pier__pooled *thing = pool->idle; thing; thing = thing->next) {
         idle++;
+    }
+    for (pier__pooled *thing = pool->all; thing; thing = thing->all_next) {
+        stats->acquires += atomic_load_explicit(&thing->acquires, memory_order_relaxed);
     }
     stats->max += pool->max;
     stats->size += pool->total;
@@ -543,20 +600,20 @@ void pier__pool_add_stats(pier__pool *pool, pier_pool_stats *stats)
     stats->wait_total_us += pool->waited / 1000;
     int64_t wait_max_us = pool->waited_max / 1000;
     stats->wait_max_us = wait_max_us > stats->wait_max_us ? wait_max_us : stats->wait_max_us;
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
 }
 
 pier__pooled *pier__pool_close(pier__pool *pool)
 {
-    pthread_mutex_lock(&pool->lock);
-    pool->closed = true;
+    pier__pool_lock(pool);
+    pool->closed = pool->refuses = true;
     pier__pooled *idle = pool->idle;
     pool->idle = NULL;
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
     for (pier__op *next = NULL;; wake(next)) {
-        pthread_mutex_lock(&pool->lock);
+        pier__pool_lock(pool);
         next = pool->head ? serve_first(pool, NULL, true) : NULL;
-        pthread_mutex_unlock(&pool->lock);
+        pier__pool_unlock(pool);
         if (!next) {
             return idle;
         }
@@ -567,20 +624,20 @@ pier__pooled *pier__pool_close(pier__pool *pool)
 
 bool pier__pool_await_end(pier__pool *pool, pier__ticket *ticket)
 {
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     bool ended = pool->closed && pool->total == 0;
     if (!ended && !ticket->queued) {
         ticket->queued = true;
         ticket->next = pool->enders;
         pool->enders = ticket;
     }
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
     return ended;
 }
 
 void pier__pool_leave_end(pier__pool *pool, pier__ticket *ticket)
 {
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     for (pier__ticket **at = &pool->enders; *at; at = &(*at)->next) {
         if (*at == ticket) {
             *at = ticket->next;
@@ -588,20 +645,20 @@ void pier__pool_leave_end(pier__pool *pool, pier__ticket *ticket)
         }
     }
     ticket->queued = false;
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
 }
 
 static void wake_enders(pier__pool *pool)
 {
     for (pier__op *next = NULL;; wake(next)) {
-        pthread_mutex_lock(&pool->lock);
+        pier__pool_lock(pool);
         pier__ticket *ticket = pool->enders;
         if (ticket) {
             pool->enders = ticket->next;
             ticket->queued = false;
             next = pier__op_ref(ticket->op);
         }
-        pthread_mutex_unlock(&pool->lock);
+        pier__pool_unlock(pool);
         if (!ticket) {
             return;
         }

@@ -24,11 +24,13 @@ typedef struct pier__pooled {
     int held_by;             /* the holder's thread, where it is one */
     bool on_loop;            /* where it was last used: its home */
     bool opened;             /* it can be used; guarded by the pool's lock */
+    bool shared;             /* more than its borrower may have asked for its turn */
     bool retired;            /* it ends because its time has come, not because it broke */
     bool was_reset;      /* something was sent to make it clean; counted when it is given back */
     bool replaced;       /* its place is taken: its end is not to be told to the pool */
     unsigned generation; /* of the pool when it was made */
     int uses;            /* how often it was given back */
+    atomic_int_least64_t acquires; /* without the lock, by whoever has it */
     int64_t idle_since;
     int64_t ends_at; /* when it is to be replaced; 0: never */
 } pier__pooled;
@@ -44,8 +46,15 @@ typedef struct pier__ticket {
     int64_t since; /* when it began to wait */
 } pier__ticket;
 
+/*
+ * `quick` is the newest idle thing of threads', taken and given with one instruction: NULL where it
+ * may be given so. It is &pier__pool_slow while somebody has the lock, while somebody waits, and
+ * from the first time on that things were refused (the pool was closed, or they expired). So who
+ * has the lock finds all idle things in the list and can rely on nothing coming or going meanwhile.
+ */
 typedef struct pier__pool {
-    pthread_mutex_t lock;
+    pthread_mutex_t lock; /* by pier__pool_lock */
+    _Atomic(pier__pooled *) quick;
     const char *what; /* "connection", for messages; a constant */
     int max;
     /* Set between init and its first use. */
@@ -58,6 +67,7 @@ typedef struct pier__pool {
     int open;  /* of them those that can be used */
     int waiting;
     bool closed;
+    bool refuses; /* things that are given back, or some of them */
     unsigned generation;
     int failures;         /* to make a thing, one after the other; 0: it can be done */
     bool probing;         /* after failures: one attempt is under way */
@@ -81,6 +91,10 @@ typedef enum pier__pool_answer {
     PIER__POOL_FULL, /* as many as may wait do so already */
     PIER__POOL_SELF  /* all are held by the caller: waiting would never end */
 } pier__pool_answer;
+
+extern pier__pooled pier__pool_slow;
+void pier__pool_lock(pier__pool *pool);
+void pier__pool_unlock(pier__pool *pool);
 
 void pier__pool_init(pier__pool *pool, const char *what, int max);
 void pier__pool_fini(pier__pool *pool);

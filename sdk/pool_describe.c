@@ -70,7 +70,7 @@ void pier__pool_describe(pier__pool *pool, const pier__op *asker, char *to, size
 {
     kind_counts mine = {.used = 0}, others = {.used = 0};
     const void *holder = asker ? asker->holder : NULL;
-    pthread_mutex_lock(&pool->lock);
+    pier__pool_lock(pool);
     int calls = pool->total;
     for (const pier__pooled *thing = pool->all; thing; thing = thing->all_next) {
         if (thing->holder_what) {
@@ -81,7 +81,7 @@ void pier__pool_describe(pier__pool *pool, const pier__op *asker, char *to, size
     for (const pier__pooled *thing = pool->idle; thing; thing = thing->next) {
         calls--;
     }
-    pthread_mutex_unlock(&pool->lock);
+    pier__pool_unlock(pool);
     count(&others, "a call", calls);
     if (size) {
         buffer text = {.to = to, .size = size};

@@ -531,6 +531,10 @@ static int read_place(const pier_row *row, int column, const pier_into *into, un
         return err->status;
     }
     const pier_result *block = row->block;
+    if (into->type == PIER__INTO_INT64 && value.type == PIER_INT64) {
+        place->i64 = value.as.i;
+        return 0;
+    }
     switch (into->type) {
     case PIER__INTO_BOOL:
         return to_bool(block, column, &value, &place->b, err);

@@ -79,7 +79,6 @@ void pier__runner_unref(pier_runner *runner)
             pier__executor_unref(runner->executor);
         }
         pier__gates_free(runner->dead);
-        pier__free(atomic_load(&runner->spare_op));
         pthread_mutex_destroy(&runner->lock);
         pthread_mutex_destroy(&runner->ops_lock);
         pier__seen_freed(runner);

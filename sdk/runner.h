@@ -28,7 +28,6 @@ struct pier_runner {
     atomic_int state;           /* a pier__runner_state */
     atomic_int threads;         /* plain threads inside an operation */
     atomic_bool scopes_changed; /* some scope was cancelled: look at all operations */
-    _Atomic(void *) spare_op;   /* memory of an operation of a class that `reuses` */
     atomic_int senders;         /* signal handlers inside uv_async_send */
     atomic_bool async_open;     /* uv_async_send may be called */
     pthread_t thread;           /* that runs the loop */

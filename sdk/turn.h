@@ -27,6 +27,16 @@ void pier__turn_fini(pier__turn *turn);
 
 /* True: `waiter->op` has it now. False: wait to be woken, then it has it. */
 bool pier__turn_take(pier__turn *turn, pier__turn_waiter *waiter);
+/* The same where nobody else can ask for it meanwhile: no locked instructions. */
+static inline void pier__turn_take_alone(pier__turn *turn, const pier__turn_waiter *waiter)
+{
+    atomic_store_explicit(&turn->owner, (uintptr_t)waiter->op, memory_order_relaxed);
+}
+static inline void pier__turn_give_alone(pier__turn *turn)
+{
+    atomic_store_explicit(&turn->owner, 0, memory_order_relaxed);
+}
+
 /* Stops waiting. True: it was still waiting. False: it has been given the turn and must give it
  * back. */
 bool pier__turn_leave(pier__turn *turn, pier__turn_waiter *waiter);

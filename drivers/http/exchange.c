@@ -247,10 +247,7 @@ static int acquire(pier__exchange *exchange, pier_error *err)
     }
     if (ticket->op) {
         /* Woken, but not always by the pool. */
-        pthread_mutex_lock(&pool->lock);
-        bool queued = ticket->queued;
-        pthread_mutex_unlock(&pool->lock);
-        if (queued) {
+        if (pier__pool_is_queued(pool, ticket)) {
             return wait_for(exchange, PIER__WAIT_WAKE, exchange->phase_until);
         }
         return ticket->closed ? fail_closed(exchange, err) : take_slot(exchange, err);

@@ -323,7 +323,9 @@ bool pier__sqlite_conn_init(pier__conn *base)
 bool pier__sqlite_conn_release(pier__conn *base)
 {
     pier__sqlite_conn *conn = (pier__sqlite_conn *)base;
-    atomic_store(&conn->read_until, 0);
+    if (atomic_load_explicit(&conn->read_until, memory_order_relaxed)) {
+        atomic_store(&conn->read_until, 0); /* a store alone costs as much as a locked addition */
+    }
     return !base->in_tx &&
            conn->generation == atomic_load(&((pier__sqlite_db *)base->db)->generation);
 }

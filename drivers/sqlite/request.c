@@ -134,16 +134,20 @@ static bool execute(pier__sqlite_conn *conn, pier__db_op *op)
     return done;
 }
 
-static bool collect_all(pier__sqlite_conn *conn, pier__sqlite_statement *statement,
-                        pier_result **block)
+static bool collect_all(pier__sqlite_conn *conn, pier__sqlite_statement *statement, pier__db_op *op)
 {
     int code = pier__sqlite_statement_collect(statement, &conn->builder, SIZE_MAX, SIZE_MAX);
     if (code != SQLITE_DONE) {
         return pier__sqlite_fail(conn, code, statement->sql, statement->sql);
     }
     pier__sqlite_names *names = pier__sqlite_statement_names(statement);
-    *block = names ? pier__sqlite_builder_take(&conn->builder, names->count, names) : NULL;
-    return *block || pier__sqlite_fail(conn, SQLITE_NOMEM, statement->sql, statement->sql);
+    if (names && op->reads_here) {
+        op->block =
+            pier__sqlite_builder_take_into(&conn->builder, names, op->room, sizeof op->room);
+    } else if (names) {
+        op->block = pier__sqlite_builder_take(&conn->builder, names->count, names);
+    }
+    return op->block || pier__sqlite_fail(conn, SQLITE_NOMEM, statement->sql, statement->sql);
 }
 
 static bool fetch(pier__sqlite_conn *conn, pier__db_op *op)
@@ -155,7 +159,7 @@ static bool fetch(pier__sqlite_conn *conn, pier__db_op *op)
     }
     int64_t before = statement->read_only ? 0 : sqlite3_total_changes64(conn->sqlite);
     pier__sqlite_changes_begin(&conn->changes);
-    bool done = collect_all(conn, statement, &op->block);
+    bool done = collect_all(conn, statement, op);
     if (done && !statement->read_only) {
         note_changes(conn, op, statement, before);
     }
@@ -433,22 +437,34 @@ static void request_work(pier__op *base)
     pier__sqlite_age_end(conn);
 }
 
-void pier__sqlite_run_step(pier__db_op *op, unsigned events)
+static void take_answer(pier__db_op *op)
 {
     pier_error err;
-    if (events & PIER__WORKED) {
-        if (((pier__sqlite_conn *)op->conn)->misplaced) {
-            pier__db_op_move(op);
-        } else if (pier__sqlite_work_error((pier__sqlite_conn *)op->conn, &op->op, &err)) {
-            pier__db_op_failed(op, &err);
-        } else {
-            pier__db_op_ran(op);
-        }
-    } else if (events & PIER__CANCEL) {
-        /* The work has not begun, and now never will. */
-        pier__op_cancelled_error(&op->op, &err);
+    pier__sqlite_conn *conn = (pier__sqlite_conn *)op->conn;
+    if (conn->misplaced) {
+        pier__db_op_move(op);
+    } else if (pier__sqlite_work_error(conn, &op->op, &err)) {
         pier__db_op_failed(op, &err);
     } else {
+        pier__db_op_ran(op);
+    }
+}
+
+/* A thread does the work in the step itself, which is cheaper; not for a writer, whose requests
+ * would follow one another on its stack. */
+void pier__sqlite_run_step(pier__db_op *op, unsigned events)
+{
+    if (events & PIER__WORKED) {
+        take_answer(op);
+    } else if (events & PIER__CANCEL) {
+        /* The work has not begun, and now never will. */
+        pier_error err;
+        pier__op_cancelled_error(&op->op, &err);
+        pier__db_op_failed(op, &err);
+    } else if (op->op.on_loop || op->writer) {
         pier__sqlite_wait_work(op, request_work);
+    } else {
+        pier__op_work_here(&op->op, request_work);
+        take_answer(op);
     }
 }

@@ -19,6 +19,15 @@ typedef struct block {
     bool owns; /* cells and data are allocations of their own; else they stand behind this */
 } block;
 
+/* One in memory of somebody else's. Behind the cells stand the names' texts where there is room for
+ * them, since sharing them costs two atomic additions, and the data. */
+typedef struct small_block {
+    pier_result base;          /* first */
+    pier__sqlite_names *names; /* NULL: copied */
+    const char *data;
+    pier__sqlite_cell cells[];
+} small_block;
+
 /* ---- Names -------------------------------------------------------------------------------- */
 
 /* NULL from SQLite means that it had no memory for the name. */
@@ -44,6 +53,7 @@ pier__sqlite_names *pier__sqlite_names_new(sqlite3_stmt *stmt)
     }
     atomic_init(&names->refs, 1);
     names->count = count;
+    names->text_size = size - sizeof *names - (size_t)count * sizeof *names->name;
     char *text = (char *)(names->name + count);
     for (int i = 0; i < count; i++) {
         const char *name = sqlite3_column_name(stmt, i);
@@ -60,6 +70,7 @@ pier__sqlite_names *pier__sqlite_names_of(const char *name)
     if (names) {
         atomic_init(&names->refs, 1);
         names->count = 1;
+        names->text_size = strlen(name) + 1;
         names->name[0] = name;
     }
     return names;
@@ -217,12 +228,8 @@ bool pier__sqlite_builder_add_text(pier__sqlite_builder *builder, const char *te
 
 /* ---- Blocks ------------------------------------------------------------------------------- */
 
-static bool read_cell(const pier_result *result, size_t row, int column, pier_value *value,
-                      pier_error *err)
+static inline bool read_value(const pier__sqlite_cell *cell, const char *data, pier_value *value)
 {
-    (void)err;
-    const block *from = (const block *)result;
-    const pier__sqlite_cell *cell = from->cells + row * (size_t)result->columns + (size_t)column;
     value->type = (int)cell->type;
     value->flags = 0;
     switch (cell->type) {
@@ -234,13 +241,22 @@ static bool read_cell(const pier_result *result, size_t row, int column, pier_va
         break;
     case PIER_TEXT:
     case PIER_BYTES:
-        value->as.p.data = from->data + cell->as.offset;
+        value->as.p.data = data + cell->as.offset;
         value->as.p.size = cell->size;
         break;
     default:
         break;
     }
     return true;
+}
+
+static bool read_cell(const pier_result *result, size_t row, int column, pier_value *value,
+                      pier_error *err)
+{
+    (void)err;
+    const block *from = (const block *)result;
+    return read_value(from->cells + row * (size_t)result->columns + (size_t)column, from->data,
+                      value);
 }
 
 static const char *read_name(const pier_result *result, int column)
@@ -262,6 +278,39 @@ static const pier__rows_class rows_class = {
     .cell = read_cell,
     .column_name = read_name,
     .free = free_block,
+};
+
+static bool read_small_cell(const pier_result *result, size_t row, int column, pier_value *value,
+                            pier_error *err)
+{
+    (void)err;
+    const small_block *from = (const small_block *)result;
+    return read_value(from->cells + row * (size_t)result->columns + (size_t)column, from->data,
+                      value);
+}
+
+static const char *read_small_name(const pier_result *result, int column)
+{
+    const small_block *from = (const small_block *)result;
+    if (from->names) {
+        return from->names->name[column];
+    }
+    const char *name = (const char *)(from->cells + result->count * (size_t)result->columns);
+    for (; column > 0; column--) {
+        name += strlen(name) + 1;
+    }
+    return name;
+}
+
+static void free_small_block(pier_result *result)
+{
+    pier__sqlite_names_unref(((small_block *)result)->names);
+}
+
+static const pier__rows_class small_class = {
+    .cell = read_small_cell,
+    .column_name = read_small_name,
+    .free = free_small_block,
 };
 
 /* Gives what doubling left over back to the allocator; where that fails it is merely kept. */
@@ -317,5 +366,36 @@ pier_result *pier__sqlite_builder_take(pier__sqlite_builder *builder, int column
     } else {
         hand_over(builder, made);
     }
+    return &made->base;
+}
+
+pier_result *pier__sqlite_builder_take_into(pier__sqlite_builder *builder,
+                                            pier__sqlite_names *names, void *room, size_t room_size)
+{
+    small_block *made = room;
+    size_t size = builder->cell_count * sizeof *builder->cells;
+    size_t bytes = sizeof *made + size + builder->data_size;
+    if (builder->rows > 1 || bytes > room_size) {
+        return pier__sqlite_builder_take(builder, names->count, names);
+    }
+    pier__result_init(&made->base, &small_class, builder->rows, names->count); /* needs no memory */
+    made->base.embedded = true;
+    char *behind = (char *)made->cells;
+    if (size) {
+        memcpy(behind, builder->cells, size);
+        behind += size;
+    }
+    if (names->count && bytes + names->text_size <= room_size) {
+        made->names = NULL;
+        memcpy(behind, names->name[0], names->text_size);
+        behind += names->text_size;
+    } else {
+        made->names = pier__sqlite_names_ref(names);
+    }
+    made->data = behind;
+    if (builder->data_size) {
+        memcpy(behind, builder->data, builder->data_size);
+    }
+    pier__sqlite_builder_clear(builder);
     return &made->base;
 }

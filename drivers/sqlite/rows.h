@@ -12,6 +12,7 @@
 typedef struct pier__sqlite_names {
     atomic_int refs;
     int count;
+    size_t text_size;   /* of all texts, which follow one another */
     const char *name[]; /* the texts stand behind them */
 } pier__sqlite_names;
 
@@ -57,5 +58,10 @@ static inline size_t pier__sqlite_builder_bytes(const pier__sqlite_builder *buil
  * where there are no columns. */
 pier_result *pier__sqlite_builder_take(pier__sqlite_builder *builder, int columns,
                                        pier__sqlite_names *names);
+/* The same for a block that somebody reads and frees while the room lives: it stands in there where
+ * it has one row at most and is small enough. */
+pier_result *pier__sqlite_builder_take_into(pier__sqlite_builder *builder,
+                                            pier__sqlite_names *names, void *room,
+                                            size_t room_size);
 
 #endif

@@ -303,8 +303,9 @@ void pier__sqlite_cache_give(pier__sqlite_cache *cache, pier__sqlite_statement *
 {
     /* What reset returns is the last step's failure, which has been reported. */
     sqlite3_reset(statement->stmt);
-    if (statement->parameters) {
+    if (statement->borrows) {
         sqlite3_clear_bindings(statement->stmt);
+        statement->borrows = false;
     }
     statement->in_use = false;
     if (!statement->cached) {
@@ -368,10 +369,11 @@ static bool fail_value(int code, const pier_value *value, size_t argument, pier_
     return false;
 }
 
-static inline bool bind_one(sqlite3_stmt *stmt, int parameter, const pier_value *value,
-                            size_t argument, pier_error *err)
+static inline bool bind_one(pier__sqlite_statement *statement, int parameter,
+                            const pier_value *value, size_t argument, pier_error *err)
 {
-    int code = bind_value(stmt, parameter + 1, value);
+    statement->borrows |= value->type >= PIER_TEXT;
+    int code = bind_value(statement->stmt, parameter + 1, value);
     return code == SQLITE_OK || fail_value(code, value, argument, err);
 }
 
@@ -379,7 +381,7 @@ static bool bind_all(pier__sqlite_statement *statement, const pier_args *args, p
 {
     for (int i = 0; i < statement->parameters; i++) {
         size_t argument = (size_t)(statement->arguments ? statement->arguments[i] : i);
-        if (!bind_one(statement->stmt, i, &args->values[argument], argument, err)) {
+        if (!bind_one(statement, i, &args->values[argument], argument, err)) {
             return false;
         }
     }
@@ -441,7 +443,7 @@ static bool bind_names(pier__sqlite_statement *statement, const pier_args *args,
                            "the parameter %.60s has no argument; add it to PIER_NAMED", name);
             return false;
         }
-        if (!bind_one(statement->stmt, i, &args->values[argument], argument, err)) {
+        if (!bind_one(statement, i, &args->values[argument], argument, err)) {
             return false;
         }
     }

@@ -17,6 +17,7 @@ struct pier__sqlite_statement {
     bool read_only;
     bool inserts;
     bool named;                /* its arguments go by name */
+    bool borrows;              /* memory of its arguments' */
     int parameters;            /* of SQLite, which numbers names as they come */
     int needed;                /* how many arguments */
     int *arguments;            /* for each parameter its argument, from 0; NULL: in order */

@@ -305,6 +305,72 @@ static void test_backup__whose_progress_uses_the_database_is_refused(void **stat
     assert_error(&f->err, PIER_ECANCELLED, NULL);
 }
 
+static int close_database(struct told *told)
+{
+    pier_db_close(told->f->db);
+    told->f->db = NULL;
+    return 0;
+}
+
+/* In the middle: the next step finds the pool closed. */
+static void test_backup__whose_progress_closes_the_pool_fails(void **state)
+{
+    struct fixture *f = *state;
+    char path[600];
+    struct told told = {.f = f, .then = close_database};
+    const pier_sqlite_backup_options *options =
+        PIER_SQLITE_BACKUP_OPTIONS(.pages = 10, .progress = tell, .user_data = &told);
+    fill(f->db, 200);
+    assert_int_equal(pier_sqlite_backup(f->db, beside(f, path, "copy.db"), options, &f->err),
+                     PIER_ECLOSED);
+    assert_error(&f->err, PIER_ECLOSED, "is closed");
+    f->db = pier_db_open(f->runner, f->url, NULL, &f->err);
+    pier_future *future = pier_sqlite_backup_async(f->db, path, options);
+    assert_int_equal(pier_sqlite_backup_finish(future, &f->err), PIER_ECLOSED);
+    assert_error(&f->err, PIER_ECLOSED, "is closed");
+    assert_int_equal(told.calls, 2);
+    assert_int_equal(files(f, "copy.db"), 0);
+}
+
+/* What has the connection until its end goes on, as everything does that is under way. */
+static void test_backup__whose_progress_closes_the_pool_at_its_end_has_succeeded(void **state)
+{
+    struct fixture *f = *state;
+    char path[600];
+    struct told told = {.f = f, .then = close_database};
+    const pier_sqlite_backup_options *options =
+        PIER_SQLITE_BACKUP_OPTIONS(.pages = PIER_NONE, .replace = true, .progress = tell,
+                                   .user_data = &told);
+    fill(f->db, 200);
+    assert_true(pier_sqlite_backup(f->db, beside(f, path, "copy.db"), options, &f->err) > 0);
+    assert_int_equal(outside_number(path, "select count(*) from d"), 200);
+    f->db = pier_db_open(f->runner, f->url, NULL, &f->err);
+    pier_future *future = pier_sqlite_backup_async(f->db, path, options);
+    assert_true(pier_sqlite_backup_finish(future, &f->err) > 0);
+    assert_int_equal(outside_number(path, "select count(*) from d"), 200);
+    assert_int_equal(files(f, "copy.db"), 1);
+}
+
+static int close_database_once(struct told *told)
+{
+    return told->f->db ? close_database(told) : 0;
+}
+
+static void test_backup__of_a_lease_outlives_the_pool(void **state)
+{
+    struct fixture *f = *state;
+    char path[600];
+    struct told told = {.f = f, .then = close_database_once};
+    const pier_sqlite_backup_options *options =
+        PIER_SQLITE_BACKUP_OPTIONS(.pages = 10, .progress = tell, .user_data = &told);
+    fill(f->db, 200);
+    pier_db *lease = pier_db_lease(f->db, &f->err);
+    assert_true(pier_sqlite_backup(lease, beside(f, path, "copy.db"), options, &f->err) > 0);
+    assert_null(f->db);
+    pier_db_close(lease);
+    assert_int_equal(outside_number(path, "select count(*) from d"), 200);
+}
+
 /* ---- Into another database ---------------------------------------------------------------- */
 
 static void test_backup_to__copies_over_a_lease(void **state)
@@ -409,6 +475,23 @@ static void test_restore__is_refused_in_a_transaction(void **state)
     assert_true(pier_sqlite_restore(tx, f->path, NULL, &f->err) < 0);
     assert_error(&f->err, PIER_EINVAL, "in a transaction");
     pier_db_close(tx);
+}
+
+static void test_restore__whose_progress_closes_the_pool_goes_on(void **state)
+{
+    struct fixture *f = *state;
+    char path[600];
+    struct told told = {.f = f, .then = close_database_once};
+    fill(f->db, 200);
+    assert_true(pier_sqlite_backup(f->db, beside(f, path, "copy.db"), NULL, &f->err) > 0);
+    execute(f->db, "drop table d", NULL);
+    assert_true(pier_sqlite_restore(f->db, path,
+                                    PIER_SQLITE_BACKUP_OPTIONS(.pages = 10, .progress = tell,
+                                                               .user_data = &told),
+                                    &f->err) > 0);
+    assert_null(f->db);
+    assert_true(told.calls > 1);
+    assert_int_equal(outside_number(f->path, "select count(*) from d"), 200);
 }
 
 /* ---- VACUUM INTO -------------------------------------------------------------------------- */
@@ -530,12 +613,16 @@ int main(void)
         TEST(test_backup__in_a_transaction_that_has_written_is_refused),
         TEST(test_backup__ends_with_its_runner),
         TEST(test_backup__whose_progress_uses_the_database_is_refused),
+        TEST(test_backup__whose_progress_closes_the_pool_fails),
+        TEST(test_backup__whose_progress_closes_the_pool_at_its_end_has_succeeded),
+        TEST(test_backup__of_a_lease_outlives_the_pool),
         TEST(test_backup_to__copies_over_a_lease),
         TEST(test_restore__replaces_the_whole_database),
         TEST(test_restore__of_what_is_no_database_changes_nothing),
         TEST(test_restore__into_a_full_disk_changes_nothing),
         TEST(test_restore__stopped_half_way_changes_nothing),
         TEST(test_restore__is_refused_in_a_transaction),
+        TEST(test_restore__whose_progress_closes_the_pool_goes_on),
         TEST(test_vacuum_into__binds_its_path),
         TEST(test_serialize__gives_what_deserialize_takes),
         TEST(test_deserialize__asynchronously_copies_and_writes_the_file),

@@ -532,6 +532,27 @@ static void test_reader__that_was_given_back_is_as_young_as_new(void **state)
     pier_db_close(db);
 }
 
+/* It keeps its reader, but each look at it is as young as a statement. */
+static void test_reader__of_a_blob_never_becomes_too_old(void **state)
+{
+    struct fixture *f = *state;
+    enum { AGE_MS = 100 };
+    pier_db *db = open_with(f, "preset=service&readers=1&read_tx_max_ms=100");
+    execute(db, "insert into t values (1, 'abc')", NULL);
+    pier_sqlite_blob *blob = pier_sqlite_blob_open(db, "t", "name", 1, false, &f->err);
+    assert_ok(&f->err);
+    for (int i = 0; i < 2; i++) {
+        wait_ms(AGE_MS);
+        execute(db, "insert into t(name) values ('beside')", NULL); /* looks for what is too old */
+        pier_buffer *all = pier_sqlite_blob_read_at(blob, 0, 10, &f->err);
+        assert_ok(&f->err);
+        assert_int_equal(all->size, 3);
+        pier_buffer_free(all);
+    }
+    assert_int_equal(pier_sqlite_blob_close(blob, &f->err), 0);
+    pier_db_close(db);
+}
+
 /* ---- Checkpoints -------------------------------------------------------------------------- */
 
 static void test_checkpoint__moves_the_log_into_the_file(void **state)
@@ -736,6 +757,7 @@ int main(void)
         TEST(test_read_tx__that_is_too_old_runs_nothing_more),
         TEST(test_read_tx__that_is_too_old_and_idle_is_ended_by_the_next_write),
         TEST(test_reader__that_was_given_back_is_as_young_as_new),
+        TEST(test_reader__of_a_blob_never_becomes_too_old),
         TEST(test_checkpoint__moves_the_log_into_the_file),
         TEST(test_checkpoint__says_when_a_reader_is_in_the_way),
         TEST(test_checkpoint__refuses_where_it_cannot_run),

@@ -188,6 +188,69 @@ static void test_strict__getters_do_not_parse_text(void **state)
     pier_result_free(result);
 }
 
+/* ---- Into variables ------------------------------------------------------------------------ */
+
+/* The row stands in the operation itself while it is small, with or without the names. */
+static void test_fetch_into__reads_rows_of_any_size(void **state)
+{
+    struct fixture *f = *state;
+    char text[401], wanted[401];
+    for (int size = 0; size <= 400; size++) {
+        int64_t n = 0;
+        memset(wanted, 'x', (size_t)size);
+        wanted[size] = 0;
+        assert_int_equal(
+            pier_db_fetch_into(f->db, "select $1 as n, $2 as text", PIER_ARGS(size, wanted),
+                               PIER_INTO(&n, pier_into_buffer(text, sizeof text)), &f->err),
+            1);
+        assert_int_equal(n, size);
+        assert_string_equal(text, wanted);
+    }
+    int64_t v[9] = {0};
+    assert_int_equal(
+        pier_db_fetch_into(f->db, "select 1, 2, 3, 4, 5, 6, 7, 8, 9", NULL,
+                           PIER_INTO(&v[0], &v[1], &v[2], &v[3], &v[4], &v[5], &v[6], &v[7], &v[8]),
+                           &f->err),
+        1);
+    for (int i = 0; i < 9; i++) {
+        assert_int_equal(v[i], i + 1);
+    }
+    assert_int_equal(pier_db_fetch_into(f->db, "create table e(a)", NULL, PIER_INTO(&v[0]), NULL),
+                     0);
+}
+
+static void test_fetch_into__names_the_column_that_it_cannot_read(void **state)
+{
+    struct fixture *f = *state;
+    int64_t a, b, c;
+    const char *sql = "select 1 as one, 'x' as two";
+    assert_int_equal(pier_db_fetch_into(f->db, sql, NULL, PIER_INTO(&a, &b), &f->err), PIER_ETYPE);
+    assert_error(&f->err, PIER_ETYPE, "column 1 (two) holds text");
+    sql = "select 1 as one, 2 as with_a_name_too_long_to_be_copied, 'x' as three";
+    assert_int_equal(pier_db_fetch_into(f->db, sql, NULL, PIER_INTO(&a, &b, &c), &f->err),
+                     PIER_ETYPE);
+    assert_error(&f->err, PIER_ETYPE, "column 2 (three) holds text");
+}
+
+/* SQLite is given the caller's memory, and must not look at it with the next arguments. */
+static void test_arguments__of_the_last_call_are_gone(void **state)
+{
+    struct fixture *f = *state;
+    char type[20];
+    const char *sql = "select typeof($1)";
+    for (int i = 0; i < 2; i++) {
+        char *text = strdup("text on the heap");
+        const pier_intos *into = PIER_INTO(pier_into_buffer(type, sizeof type));
+        assert_int_equal(pier_db_fetch_into(f->db, sql, PIER_ARGS(text), into, &f->err), 1);
+        free(text);
+        assert_string_equal(type, "text");
+        assert_int_equal(pier_db_fetch_into(f->db, sql, PIER_ARGS(i), into, &f->err), 1);
+        assert_string_equal(type, "integer");
+        assert_int_equal(pier_db_fetch_into(f->db, sql, PIER_ARGS(pier_null()), into, &f->err), 1);
+        assert_string_equal(type, "null");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -202,6 +265,9 @@ int main(void)
         TEST(test_as__refuses_text_that_is_not_all_of_it_a_value),
         TEST(test_as__refuses_what_is_out_of_range),
         TEST(test_strict__getters_do_not_parse_text),
+        TEST(test_fetch_into__reads_rows_of_any_size),
+        TEST(test_fetch_into__names_the_column_that_it_cannot_read),
+        TEST(test_arguments__of_the_last_call_are_gone),
     };
     return cmocka_run_group_tests(tests, group_set_up, NULL);
 }

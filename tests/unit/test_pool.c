@@ -352,6 +352,30 @@ static void test_pool__serves_threads_and_loop_while_waiters_leave(void **state)
     assert_int_equal(pool.total, 0);
 }
 
+static void test_pool__does_without_its_lock_only_while_nobody_waits(void **state)
+{
+    (void)state;
+    pier_pool_stats stats = {0};
+    make(0);
+    make(1);
+    assert_true(give(0));
+    assert_ptr_equal(atomic_load(&pool.quick), &things[0]);
+    assert_int_equal(take(2), PIER__POOL_GOT);
+    assert_null(atomic_load(&pool.quick));
+    assert_int_equal(take(3), PIER__POOL_WAIT);
+    assert_ptr_equal(atomic_load(&pool.quick), &pier__pool_slow);
+    assert_true(give(0));
+    assert_ptr_equal(got(3), &things[0]);
+    assert_null(atomic_load(&pool.quick));
+    assert_true(give(0));
+    assert_ptr_equal(pier__pool_expire(&pool), &things[0]);
+    assert_false(give(1)); /* nor may one that has expired slip in */
+    pier__pool_lost(&pool, &things[0].pooled);
+    pier__pool_lost(&pool, &things[1].pooled);
+    pier__pool_add_stats(&pool, &stats);
+    assert_int_equal(stats.acquires, 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -368,6 +392,7 @@ int main(void)
         TEST(test_close__wakes_those_who_wait_with_nothing),
         TEST(test_close__gives_the_idle_things_out),
         TEST(test_pool__prefers_a_thing_of_the_same_home),
+        TEST(test_pool__does_without_its_lock_only_while_nobody_waits),
         TEST(test_stats__count_what_happened),
         TEST(test_pool__serves_threads_and_loop_while_waiters_leave),
     };

@@ -34,7 +34,8 @@ extern "C" {
  *                             Needs a file with a write-ahead log
  *   read_tx_max_ms=N          bound of a read transaction on a reader, of a cursor and of a
  *                             statement too, beyond which they fail with PIER_ETIMEDOUT; a write
- *                             or a checkpoint ends those that nobody uses then
+ *                             or a checkpoint ends those that nobody uses then. A blob has no
+ *                             bound, and keeps a checkpoint waiting until it is closed
  *   preset=service            journal_mode=wal, synchronous=normal, foreign_keys=on, readers=5,
  *                             journal_size_limit=67108864; others beside it change that
  *   extensions=on             allows load_extension(); off by default

@@ -23,6 +23,10 @@ struct sqlite3;
  *
  * It runs on the thread that copies: the caller's, or, of the asynchronous form and in a task, one
  * of the connection's own. It must not use the database that is copied: PIER_EDEADLOCK.
+ *
+ * It may close the pool, as anybody may. pier_sqlite_backup of that pool then fails with
+ * PIER_ECLOSED before its next step, and leaves nothing behind; what keeps its connection goes on:
+ * the last step of a backup, one of a lease or a transaction, a copy into or from a database.
  */
 typedef int (*pier_sqlite_copy_fn)(void *user_data, int64_t left, int64_t total);
 
