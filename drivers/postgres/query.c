@@ -295,9 +295,13 @@ static bool wind_up(pier__db_op *op, unsigned events)
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     bool cancel = events & PIER__CANCEL;
     switch (op->scratch.step) {
+    case PIER__STEP_RESETTING:
+        /* The next one would wait for the same answer, which a server that hangs never gives. */
+        conn->base.dead = true;
+        pier__postgres_fail_cancelled(op);
+        return true;
     case PIER__STEP_START:
     case PIER__STEP_CLOSED:
-    case PIER__STEP_RESETTING:
         pier__postgres_fail_cancelled(op); /* nothing was sent */
         return true;
     default:

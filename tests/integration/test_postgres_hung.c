@@ -223,6 +223,38 @@ static pier_db *lease_through(pier_db *pool, struct support_proxy *proxy, int64_
     return lease;
 }
 
+/* What undoes a lease is sent when it is given back, and whoever borrows next reads the answer,
+ * which does not come here. Were the connection kept, it would cost call after call its deadline.
+ */
+static void test_hung__during_a_reset(void **state)
+{
+    (void)state;
+    pier_error err = {0};
+    struct support_proxy *proxy = support_proxy_start(server.port);
+    pier_pool_stats stats;
+    char url[160];
+    int number = 0;
+    snprintf(url, sizeof url, "postgresql://postgres@127.0.0.1:%d/postgres?sslmode=disable",
+             support_proxy_port(proxy));
+    pier_db *pool = pier_db_open(runner, url, PIER_DB_OPTIONS(.pool_max = 1), &err);
+    pier_db *lease = pier_db_lease(pool, &err);
+    assert_int_equal(pier_db_execute(lease, "set lock_timeout = 1000", NULL, &err), 0);
+    support_proxy_pause(proxy);
+    pier_db_close(lease);
+    pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = 200), NULL);
+    int64_t done = pier_db_execute(pool, "select 1", NULL, &err);
+    pier_scope_close(scope);
+    support_proxy_resume(proxy);
+    int got = pier_db_fetch_into(pool, "select 7", NULL, PIER_INTO(&number), NULL);
+    pier_db_stats(pool, &stats);
+    pier_db_close(pool);
+    support_proxy_stop(proxy);
+    assert_int_equal(done, PIER_ETIMEDOUT);
+    assert_int_equal(got, 1);
+    assert_int_equal(number, 7);
+    assert_int_equal(stats.made, 2);
+}
+
 /* A host that did not answer in time is not tried again where another one does; when that one is
  * gone, it is. */
 static void test_hung__a_host_is_tried_last(void **state)
@@ -272,6 +304,7 @@ int main(void)
         PAIR(test_hung__all_connections_are_in_use),
         PAIRS(test_hung__connecting_goes_on_to_the_new_primary),
         PAIRS(test_hung__expire_spares_calls_the_idle_connections),
+        PAIR(test_hung__during_a_reset),
         PAIR(test_hung__a_host_is_tried_last),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
