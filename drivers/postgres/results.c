@@ -42,6 +42,13 @@ bool pier__postgres_block_is_full(const pier__postgres_conn *conn)
 
 void pier__postgres_receive(pier__postgres_conn *conn)
 {
+    /* Whoever looked after the connection in the pool may have read it already. */
+    if (conn->transport.in_at < conn->transport.in_size) {
+        pier__postgres_collect(conn);
+        if (conn->answered || conn->lost) {
+            return;
+        }
+    }
     /* What the server said before it closed the socket says more than that it is closed. */
     bool broken = conn->flushing && !flush(conn);
     pier__postgres_came came;

@@ -286,6 +286,24 @@ static void test_reset__a_session_that_is_read_only(void **state)
     pier_db_close(pool);
 }
 
+/* A connection that was idle for more than a second is looked at before it is used, which may read
+ * the answer. */
+static void test_reset__answered_when_the_connection_is_looked_at(void **state)
+{
+    (void)state;
+    pier_error err = {0};
+    pier_db *pool = open_one(0);
+    pier_db *lease = pier_db_lease(pool, &err);
+    run(lease, "set pier.test = 'left'");
+    pier_db_close(lease);
+    look_int("select 1 from pg_sleep(1.2)");
+    pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = 10000), &err);
+    assert_setting(pool, "");
+    pier_scope_close(scope);
+    assert_int_equal(count_resets(pool), 1);
+    pier_db_close(pool);
+}
+
 SCENARIO(test_reset__on_whatever_steps_it)
 {
     pier_error e = {0};
@@ -317,6 +335,7 @@ int main(void)
         TEST(test_reset__whose_session_ends_costs_the_next_nothing),
         TEST(test_reset__that_the_server_refuses_closes_the_connection),
         TEST(test_reset__a_session_that_is_read_only),
+        TEST(test_reset__answered_when_the_connection_is_looked_at),
         BOTH(test_reset__on_whatever_steps_it),
     };
     return cmocka_run_group_tests(tests, start_server, stop_server);
