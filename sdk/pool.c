@@ -34,43 +34,100 @@ void pier__pool_fini(pier__pool *pool)
 
 pier__pooled pier__pool_slow; /* only its address counts */
 
+int pier__pool_place(void)
+{
+    static atomic_uint threads;
+    static _Thread_local int place = -1;
+    if (place < 0) {
+        place = (int)(atomic_fetch_add(&threads, 1) % PIER__POOL_PLACES);
+    }
+    return place;
+}
+
+/* Under the lock: nothing comes or goes but through it. */
+static void bar_places(pier__pool *pool)
+{
+    int count = atomic_load_explicit(&pool->place_count, memory_order_relaxed);
+    for (int i = 0; i < count && !pool->barred; i++) {
+        pier__pooled *thing = atomic_exchange(&pool->places[i], &pier__pool_slow);
+        if (thing) {
+            thing->next = pool->idle;
+            pool->idle = thing;
+        }
+    }
+    pool->barred = true;
+}
+
+static void open_places(pier__pool *pool)
+{
+    int count = atomic_load_explicit(&pool->place_count, memory_order_relaxed);
+    for (int i = 0; i < count; i++) {
+        atomic_store_explicit(&pool->places[i], NULL, memory_order_release);
+    }
+    pool->barred = false;
+}
+
 void pier__pool_lock(pier__pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
-    pier__pooled *thing = atomic_exchange(&pool->quick, &pier__pool_slow);
-    if (thing && thing != &pier__pool_slow) {
-        thing->next = pool->idle;
-        pool->idle = thing;
-    }
+    bar_places(pool);
 }
 
 void pier__pool_unlock(pier__pool *pool)
 {
     if (!pool->head && !pool->refuses) {
-        atomic_store_explicit(&pool->quick, NULL, memory_order_release);
+        open_places(pool);
     }
     pthread_mutex_unlock(&pool->lock);
 }
 
+/* Under the lock: a thread comes whose place is not in use yet. */
+static void use_place(pier__pool *pool, int place)
+{
+    for (int i = atomic_load(&pool->place_count); i <= place; i++) {
+        atomic_store(&pool->places[i], &pier__pool_slow);
+        atomic_store(&pool->place_count, i + 1);
+    }
+}
+
 static pier__pooled *take_quickly(pier__pool *pool)
 {
-    pier__pooled *thing = atomic_load_explicit(&pool->quick, memory_order_relaxed);
-    if (!thing || thing == &pier__pool_slow ||
-        !atomic_compare_exchange_strong(&pool->quick, &thing, NULL)) {
-        return NULL;
+    int mine = pier__pool_place();
+    int count = atomic_load_explicit(&pool->place_count, memory_order_acquire);
+    for (int i = 0; i < count; i++) {
+        _Atomic(pier__pooled *) *place = &pool->places[(mine + i) % count];
+        pier__pooled *thing = atomic_load_explicit(place, memory_order_relaxed);
+        if (thing == &pier__pool_slow) {
+            return NULL;
+        }
+        if (thing && atomic_compare_exchange_strong(place, &thing, NULL)) {
+            /* Nobody else writes it, so that this need not be one instruction. */
+            int64_t acquires = atomic_load_explicit(&thing->acquires, memory_order_relaxed);
+            atomic_store_explicit(&thing->acquires, acquires + 1, memory_order_relaxed);
+            return thing;
+        }
     }
-    /* Nobody else writes it, so that this need not be one instruction. */
-    int64_t count = atomic_load_explicit(&thing->acquires, memory_order_relaxed);
-    atomic_store_explicit(&thing->acquires, count + 1, memory_order_relaxed);
-    return thing;
+    return NULL;
 }
 
 static bool give_quickly(pier__pool *pool, pier__pooled *thing)
 {
-    pier__pooled *none = NULL;
-    return !thing->on_loop && !thing->holder && !thing->holder_what && !thing->was_reset &&
-           !atomic_load_explicit(&pool->quick, memory_order_relaxed) &&
-           atomic_compare_exchange_strong(&pool->quick, &none, thing);
+    int mine = pier__pool_place();
+    int count = atomic_load_explicit(&pool->place_count, memory_order_acquire);
+    if (thing->on_loop || thing->holder || thing->holder_what || thing->was_reset) {
+        return false;
+    }
+    for (int i = 0; i < count; i++) {
+        _Atomic(pier__pooled *) *place = &pool->places[(mine + i) % count];
+        pier__pooled *there = atomic_load_explicit(place, memory_order_relaxed);
+        if (there == &pier__pool_slow) {
+            return false;
+        }
+        if (!there && atomic_compare_exchange_strong(place, &there, thing)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* ---- Taking and giving -------------------------------------------------------------------- */
@@ -197,6 +254,9 @@ pier__pool_answer pier__pool_take(pier__pool *pool, pier__ticket *ticket)
     pier__op *keeper = NULL;
     pier__pool_answer answer;
     pier__pool_lock(pool);
+    if (!ticket->op->on_loop) {
+        use_place(pool, pier__pool_place());
+    }
     pool->acquires++;
     if (pool->closed) {
         answer = PIER__POOL_CLOSED;

@@ -46,16 +46,25 @@ typedef struct pier__ticket {
     int64_t since; /* when it began to wait */
 } pier__ticket;
 
+/* More threads than that share places. */
+enum { PIER__POOL_PLACES = 64 };
+
 /*
- * `quick` is the newest idle thing of threads', taken and given with one instruction: NULL where it
- * may be given so. It is &pier__pool_slow while somebody has the lock, while somebody waits, and
- * from the first time on that things were refused (the pool was closed, or they expired). So who
- * has the lock finds all idle things in the list and can rely on nothing coming or going meanwhile.
+ * A thread has a place of its own, where what it gives back waits for it with one instruction each
+ * way: it gets the same thing again, which is in its core's caches, whose server knows that core,
+ * too. With 64 threads that saves a sixth of all time. Where its place is empty it looks at the
+ * others, and where all are, it takes the lock.
+ *
+ * A place holds an idle thing, or NULL where one may be put. It holds &pier__pool_slow while
+ * somebody has the lock, while somebody waits, and from the first time on that things were refused
+ * (the pool was closed, or they expired). So who has the lock finds all idle things in the list and
+ * can rely on nothing coming or going meanwhile.
  */
 typedef struct pier__pool {
     pthread_mutex_t lock; /* by pier__pool_lock */
-    _Atomic(pier__pooled *) quick;
-    const char *what; /* "connection", for messages; a constant */
+    _Atomic(pier__pooled *) places[PIER__POOL_PLACES];
+    atomic_int place_count; /* that threads use; grows under the lock */
+    const char *what;       /* "connection", for messages; a constant */
     int max;
     /* Set between init and its first use. */
     int min;         /* things to have, also when nobody asks */
@@ -68,6 +77,7 @@ typedef struct pier__pool {
     int waiting;
     bool closed;
     bool refuses; /* things that are given back, or some of them */
+    bool barred;  /* the places hold &pier__pool_slow */
     unsigned generation;
     int failures;         /* to make a thing, one after the other; 0: it can be done */
     bool probing;         /* after failures: one attempt is under way */
@@ -95,6 +105,8 @@ typedef enum pier__pool_answer {
 extern pier__pooled pier__pool_slow;
 void pier__pool_lock(pier__pool *pool);
 void pier__pool_unlock(pier__pool *pool);
+/* The calling thread's place; it may be beyond those in use. */
+int pier__pool_place(void);
 
 void pier__pool_init(pier__pool *pool, const char *what, int max);
 void pier__pool_fini(pier__pool *pool);

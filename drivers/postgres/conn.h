@@ -113,8 +113,8 @@ typedef struct pier__postgres_conn {
     char standby[4];    /* "on" or "off": in_hot_standby, */
     char reads_only[4]; /* default_transaction_read_only, */
     char conforming[4]; /* and standard_conforming_strings */
-    bool idle;         /* has been in the pool since its last request */
-    bool said_goodbye; /* the server is about to end the session */
+    bool idle;          /* has been in the pool since its last request */
+    bool said_goodbye;  /* the server is about to end the session */
     pier__postgres_said said;
     pier__postgres_connecting connecting;
 
@@ -135,7 +135,7 @@ typedef struct pier__postgres_conn {
     const struct pier__postgres_names *names; /* of its arguments; NULL: they are numbered */
     const char *sql; /* what is sent: the text, or what became of it without names */
     size_t sql_size;
-    const pier_args *args; /* in the order of $1, $2, ... */
+    const pier_args *args;               /* in the order of $1, $2, ... */
     pier__postgres_statement *statement; /* in the cache, or `unnamed` */
     pier__postgres_statement *preparing; /* not described yet, and so in neither */
     bool flushing;                       /* part of it is not sent yet */
