@@ -376,6 +376,48 @@ static void test_pool__does_without_its_lock_only_while_nobody_waits(void **stat
     assert_int_equal(stats.acquires, 4);
 }
 
+/* Another thread, which gives thing 1 back, and takes one later. */
+struct elsewhere {
+    pthread_barrier_t given, taken;
+    bool gave;
+};
+
+static void *give_and_take(void *arg)
+{
+    struct elsewhere *elsewhere = arg;
+    elsewhere->gave = pier__pool_take(&pool, &users[1]->ticket) == PIER__POOL_MAKE;
+    pier__pool_made(&pool, &things[1].pooled);
+    elsewhere->gave = elsewhere->gave && give(1);
+    pthread_barrier_wait(&elsewhere->given);
+    pthread_barrier_wait(&elsewhere->taken);
+    elsewhere->gave = elsewhere->gave && take(2) == PIER__POOL_GOT;
+    return NULL;
+}
+
+static void test_pool__gives_a_thread_what_it_had_before(void **state)
+{
+    (void)state;
+    struct elsewhere elsewhere;
+    pthread_t thread;
+    pthread_barrier_init(&elsewhere.given, NULL, 2);
+    pthread_barrier_init(&elsewhere.taken, NULL, 2);
+    make(0);
+    assert_int_equal(pthread_create(&thread, NULL, give_and_take, &elsewhere), 0);
+    pthread_barrier_wait(&elsewhere.given);
+    assert_true(give(0)); /* the newest idle thing now, but not that thread's */
+    assert_int_equal(take(3), PIER__POOL_GOT);
+    assert_ptr_equal(got(3), &things[0]);
+    assert_true(give(0));
+    pthread_barrier_wait(&elsewhere.taken);
+    pthread_join(thread, NULL);
+    assert_true(elsewhere.gave);
+    assert_ptr_equal(got(2), &things[1]);
+    assert_int_equal(take(4), PIER__POOL_GOT); /* what is there is not withheld from others */
+    assert_ptr_equal(got(4), &things[0]);
+    pthread_barrier_destroy(&elsewhere.given);
+    pthread_barrier_destroy(&elsewhere.taken);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -392,6 +434,7 @@ int main(void)
         TEST(test_close__wakes_those_who_wait_with_nothing),
         TEST(test_close__gives_the_idle_things_out),
         TEST(test_pool__prefers_a_thing_of_the_same_home),
+        TEST(test_pool__gives_a_thread_what_it_had_before),
         TEST(test_pool__does_without_its_lock_only_while_nobody_waits),
         TEST(test_stats__count_what_happened),
         TEST(test_pool__serves_threads_and_loop_while_waiters_leave),
