@@ -52,6 +52,10 @@ struct pier__conn {
     bool unclean;       /* driver, and the end of a lease: settings of the session may have been
                            changed since it was reset */
     bool resetting;     /* driver: the answer to what makes it clean is still to come */
+    /* Loop thread, while an operation of the loop's has the turn. */
+    const pier__op *sent_last; /* driver: whose request is on the wire behind all others; NULL: none
+                                  that others may follow */
+    int sent_wanted;           /* requests that were sent before their turn, and are still wanted */
 };
 
 /* Options as the driver sees them: defaults filled in. */
@@ -98,6 +102,13 @@ struct pier__db_driver {
     /* RUN: op->request on op->conn. Ends with pier__db_op_ran(op), or pier__db_op_failed. A
      * connection that may not be used again must have `dead` set by then. */
     void (*run_step)(pier__db_op *op, unsigned events);
+    /* FETCH or EXECUTE waits for its turn behind conn->sent_last, on the loop: may be sent now, so
+     * that a round trip to the server serves both. False: it is not. Sets op->ahead, to anything
+     * but 0, and conn->sent_last; run_step is called when its turn comes, and finds its answer
+     * behind those that nobody wants any more. NULL: nothing is ever sent before its turn. */
+    bool (*send_ahead)(pier__db_op *op);
+    /* One that was sent so leaves before its turn; its answer will come all the same. */
+    void (*leave_ahead)(pier__db_op *op);
     /* Is a connection that comes out of the pool still there? No I/O that blocks. NULL: it is. */
     bool (*conn_check)(pier__conn *conn);
     /* Has anything arrived on one that is idle in the pool? At once, under the pool's lock, changes
@@ -204,8 +215,11 @@ struct pier__db_op {
     bool reads_here; /* the block is freed before the operation, and so may stand in `room` */
     void *product;   /* PIER__OWN: the result, where it is a pointer */
 
+    int64_t again; /* driver: not done: run again at this moment, after others had their turn */
+    bool retried;  /* driver: it has been made again once */
+    int64_t ahead; /* driver: it was sent before its turn; 0: it was not */
+
     /* PIER__OWN, set by the driver. */
-    int64_t again;        /* not done: run again at this moment, after others had their turn */
     pier__keeper *keeper; /* NULL: the connection is not kept */
     /* It has ended (`failed`, `failure`) and has no connection any more; may still fail it. True:
      * has settled it. NULL: nothing to do. */

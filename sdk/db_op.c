@@ -251,6 +251,42 @@ static void wait_for_turn(pier__db_op *op)
     op->op.wait.until = op->op.cls->shielded ? pier__deadline(SHIELDED_MS, 0) : 0;
 }
 
+/* Others have the connection. Requests on the loop need not wait for their answers before the next
+ * one is sent. */
+static void send_ahead(pier__db_op *op)
+{
+    pier__conn *conn = op->conn;
+    bool simple = (op->request == PIER__FETCH || op->request == PIER__EXECUTE) && !op->cursor &&
+                  !op->writer && !op->keeper;
+    if (!op->op.on_loop || !simple || !op->db->driver->send_ahead) {
+        return;
+    }
+    /* What the loop has is not touched by anybody else while this runs. */
+    pier__op *owner = pier__turn_owner(&conn->turn);
+    bool ours = owner && atomic_load(&owner->mail) & PIER__MAIL_LOOP;
+    pier_error err;
+    if (ours && op->turn.before && conn->sent_last == op->turn.before && !conn->dead &&
+        pier__db_usable(op->db, &err) == 0 && op->db->driver->send_ahead(op)) {
+        conn->sent_wanted++;
+    }
+    if (owner) {
+        pier__op_unref(owner);
+    }
+}
+
+/* Nobody waits for its answer any more, or it begins to be read. */
+static void leave_sent(pier__db_op *op, bool unwanted)
+{
+    if (!op->ahead) {
+        return;
+    }
+    op->conn->sent_wanted--;
+    if (unwanted) {
+        op->db->driver->leave_ahead(op);
+        op->conn->sent_last = op->conn->sent_last == &op->op ? NULL : op->conn->sent_last;
+    }
+}
+
 void pier__db_op_take_turn(pier__db_op *op)
 {
     op->phase = PIER__DB_TURN;
@@ -267,6 +303,7 @@ void pier__db_op_take_turn(pier__db_op *op)
         pier__db_refuse_deadlock(op);
     } else {
         wait_for_turn(op);
+        send_ahead(op);
     }
 }
 
@@ -278,9 +315,11 @@ static void turn_step(pier__db_op *op, unsigned events)
         pier__turn_cancel_owner(&op->conn->turn);
     } else if (events & PIER__CANCEL) {
         op->has_turn = !pier__turn_leave(&op->conn->turn, &op->turn);
+        leave_sent(op, true);
         pier__db_fail_cancelled(op);
     } else if (events & PIER__WOKEN) {
         op->has_turn = true;
+        leave_sent(op, false);
         rehome(op);
     } else if (events & PIER__EXPIRED) {
         pier__turn_cancel_owner(&op->conn->turn);
@@ -426,7 +465,7 @@ static void run(pier__db_op *op)
         op->commit_doomed = true;
         pier__db_make_rollback(op);
     } else if (op->request != PIER__ROLLBACK && op->request != PIER__CURSOR_CLOSE &&
-               (!op->closes || op->writer) && pier__db_usable(op->db, &err) < 0) {
+               (!op->closes || op->writer) && !op->ahead && pier__db_usable(op->db, &err) < 0) {
         op->refused = true;
         pier__db_op_failed(op, &err);
         return;
@@ -435,7 +474,7 @@ static void run(pier__db_op *op)
         pier__db_op_ran(op);
         return;
     }
-    if (op->conn->dead) {
+    if (op->conn->dead && !op->ahead) {
         pier_error_set(&err, PIER_EIO,
                        "%s: the connection to %s was lost; the pool makes a new one",
                        op->op.cls->name, op->db->root->name);
@@ -497,6 +536,11 @@ void pier__db_op_failed(pier__db_op *op, const pier_error *err)
         op->conn->dead = true;
         finish(op);
         return;
+    }
+    pier_error first;
+    if (op->ahead && !op->op.cancelled && !op->conn->dead && op->db->kind == PIER__DB_TX &&
+        pier__db_is_doomed(op->db, &first)) {
+        err = &first; /* it was on its way already when its transaction failed */
     }
     keep_failure(op, err);
     if (op->phase == PIER__DB_OPEN) {
@@ -653,7 +697,7 @@ static void pause_step(pier__db_op *op, unsigned events)
     if (events & PIER__CANCEL) {
         pier__db_fail_cancelled(op);
     } else if (events & PIER__EXPIRED) {
-        op->again = 0;
+        op->again = op->ahead = 0;
         op->ticket = (pier__ticket){.op = &op->op};
         memset(&op->scratch, 0, sizeof op->scratch);
         find_connection(op);

@@ -20,6 +20,10 @@ void pier__turn_fini(pier__turn *turn)
 
 static void enqueue(pier__turn *turn, pier__turn_waiter *waiter)
 {
+    pier__turn_waiter *last =
+        turn->head ? (pier__turn_waiter *)((char *)turn->tail - offsetof(pier__turn_waiter, next))
+                   : NULL;
+    waiter->before = last ? last->op : (const pier__op *)(atomic_load(&turn->owner) & ~WAITED);
     waiter->queued = true;
     waiter->next = NULL;
     *turn->tail = waiter;

@@ -9,6 +9,8 @@
 typedef struct pier__turn_waiter {
     struct pier__turn_waiter *next;
     pier__op *op;
+    const pier__op *before; /* who had the turn, or waited, last when it came; may be gone: only to
+                               be compared */
     bool queued;
 } pier__turn_waiter;
 

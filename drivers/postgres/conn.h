@@ -10,6 +10,7 @@
  *   query.c     a request, from send to end    prepare.c  preparing its statement
  *   many.c      one statement and many rows    cursor.c   the requests of cursors
  *   describe.c  what a statement takes and gives
+ *   ahead.c     requests on the wire behind others
  *   by_name.c   arguments by name              names.c    names in a statement's text
  *   scan.c      a statement's text, token by token
  *
@@ -175,6 +176,13 @@ typedef struct pier__postgres_conn {
     uint64_t portals;  /* the numbers of those that cursors have open */
     bool closing;      /* the answer to the end of one is still to come */
 
+    /* Requests that were sent before their turn, ever, and how many of their answers have been
+     * read, or are being read; the columns of the others, each at its number. */
+    int64_t ahead, ahead_read;
+    pier__postgres_columns **ahead_columns; /* NULL: there was none ever */
+    bool corked; /* some of them are not sent yet: until the loop has nothing more urgent to do */
+    pier__post uncork;
+
     /* Rows of a cursor that occupies the connection. It may be freed before they have ended, so it
      * is known by a number; 0: no rows are coming. */
     unsigned stream, stream_count;
@@ -326,6 +334,8 @@ bool pier__postgres_send(pier__db_op *op, bool added);
 /* Encodes conn->args for conn->statement, and sends that with a Sync. False: the operation has
  * failed. */
 bool pier__postgres_execute_send(pier__db_op *op, const char *portal, int rows_max);
+/* Does whoever waits for the answer want its rows? */
+bool pier__postgres_wants_rows(const pier__db_op *op);
 /* Ends the step: waits for the answer to what was sent, which is dealt with in `step`. */
 void pier__postgres_await(pier__db_op *op, int step);
 /* Finds or prepares conn->sql, and goes on with pier__postgres_cursor_prepared or the request. */
@@ -346,6 +356,7 @@ void pier__postgres_fail_nomem(pier__db_op *op);
 /* Steps of a request, in op->scratch.step. */
 enum {
     PIER__STEP_START = 0,
+    PIER__STEP_SKIPPING,  /* answers that nobody wants */
     PIER__STEP_RESETTING, /* waiting for the answer to what was sent to make it clean */
     PIER__STEP_PREPARING,
     PIER__STEP_EXECUTING,
@@ -366,6 +377,19 @@ bool pier__postgres_take_request(pier__db_op *op);
 /* Encodes arguments for conn->statement: conn->args, or a row. 0, or a status with all of `err`. */
 int pier__postgres_bind(pier__postgres_conn *conn, const pier_args *args, pier_error *err);
 void pier__postgres_by_name_free(struct pier__postgres_by_name *by_name);
+
+/* ahead.c: requests that are sent before their turn. */
+
+bool pier__postgres_send_ahead(pier__db_op *op);
+void pier__postgres_leave_ahead(pier__db_op *op);
+/* The session has ended: forgets them. */
+void pier__postgres_forget_ahead(pier__postgres_conn *conn);
+/* A request begins: how many answers come before its own that nobody wants. */
+int pier__postgres_unwanted(const pier__db_op *op);
+/* Waits for them, in the step SKIPPING. */
+void pier__postgres_skip(pier__db_op *op, int count);
+/* Reads the answer to a request that was sent before its turn. */
+void pier__postgres_take_up(pier__db_op *op);
 
 /* cursor.c */
 

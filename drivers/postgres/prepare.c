@@ -202,22 +202,32 @@ bool pier__postgres_is_misread(pier__db_op *op)
     return true;
 }
 
+static bool is_error_of_age(const pier__postgres_conn *conn)
+{
+    return conn->error && (pier__postgres_is_unnamed(conn) ? may_be_outdated(conn->error)
+                                                           : is_outdated(conn->error));
+}
+
 bool pier__postgres_prepare_again(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     pier__postgres_statement *statement = conn->statement;
-    if (!conn->error || !statement || !pier__postgres_is_cached(conn, statement->sql_size) ||
-        !(*statement->name ? is_outdated(conn->error) : may_be_outdated(conn->error))) {
+    /* Of several on the wire the first has forgotten it already. */
+    bool forgotten = op->ahead && !statement && conn->sql;
+    if (!is_error_of_age(conn) || !(statement || forgotten) ||
+        !pier__postgres_is_cached(conn, conn->sql_size)) {
         return false;
     }
-    conn->statement = NULL;
-    pier__postgres_cache_remove(&conn->statements, statement);
-    if (strcmp(pier__postgres_sqlstate(conn->error), "26000") != 0) {
-        forget_on_server(conn, statement);
+    if (statement) {
+        conn->statement = NULL;
+        pier__postgres_cache_remove(&conn->statements, statement);
+        if (strcmp(pier__postgres_sqlstate(conn->error), "26000") != 0) {
+            forget_on_server(conn, statement);
+        }
+        pier__postgres_statement_free(statement);
     }
-    pier__postgres_statement_free(statement);
-    bool again = !op->scratch.flag && !op->op.cancelled && conn->tx == 'I' && !conn->base.in_tx;
-    op->scratch.flag = true;
+    bool again = !op->retried && !op->op.cancelled && conn->tx == 'I' && !conn->base.in_tx;
+    op->retried = true;
     if (again) {
         pier__postgres_results_clear(conn);
     }

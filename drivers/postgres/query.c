@@ -7,7 +7,7 @@
 
 #include "drivers/postgres/error.h"
 #include "sdk/clock.h"
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -30,8 +30,12 @@ static void start_request(pier__db_op *op);
 
 /* Ending. */
 
-static void end_request(pier__postgres_conn *conn)
+static void end_request(pier__db_op *op)
 {
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    if (conn->base.sent_last == &op->op) {
+        conn->base.sent_last = NULL;
+    }
     if (conn->said.head) {
         pier__postgres_tell(conn);
     }
@@ -72,7 +76,7 @@ static void fail_encoding(pier__db_op *op)
 void pier__postgres_succeed(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    end_request(conn);
+    end_request(op);
     if (*conn->encoding && !conn->base.dead && strcmp(conn->encoding, "UTF8") != 0) {
         fail_encoding(op);
     } else {
@@ -82,7 +86,7 @@ void pier__postgres_succeed(pier__db_op *op)
 
 void pier__postgres_fail(pier__db_op *op, const pier_error *err)
 {
-    end_request(pier__postgres_conn_of(op));
+    end_request(op);
     pier__db_op_failed(op, err);
 }
 
@@ -184,7 +188,8 @@ static void wait_for_socket(pier__db_op *op)
     pier__wait *wait = &op->op.wait;
     wait->kind = PIER__WAIT_FD;
     wait->fd = conn->fd;
-    wait->events = conn->flushing ? PIER__READABLE | PIER__WRITABLE : PIER__READABLE;
+    bool more = conn->flushing && !conn->corked;
+    wait->events = more ? PIER__READABLE | PIER__WRITABLE : PIER__READABLE;
     wait->watch = &conn->base.watch;
     wait->until = conn->until ? clean_up_bound(conn) : 0;
 }
@@ -266,6 +271,12 @@ static void send_cancel(pier__db_op *op)
     }
 }
 
+/* Not while others wait for the answers to what stands behind it on the wire: it may hit them. */
+static bool may_cancel(const pier__postgres_conn *conn)
+{
+    return conn->base.sent_wanted == 0;
+}
+
 void pier__postgres_stop(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
@@ -275,7 +286,11 @@ void pier__postgres_stop(pier__db_op *op)
     }
     conn->until = pier__now() + (int64_t)CLEAN_UP_MS * 1000000;
     conn->cancel_pause = (int64_t)CANCEL_AGAIN_MS * 1000000;
-    send_cancel(op);
+    if (may_cancel(conn)) {
+        send_cancel(op);
+    } else {
+        conn->cancel_at = pier__now() + conn->cancel_pause;
+    }
 }
 
 static void give_up(pier__db_op *op)
@@ -284,6 +299,8 @@ static void give_up(pier__db_op *op)
     conn->base.dead = true;
     if (op->request == PIER__CURSOR_CLOSE && !op->op.cancelled) {
         pier__postgres_succeed(op);
+    } else if (op->scratch.step == PIER__STEP_SKIPPING && !op->op.cancelled) {
+        pier__postgres_fail_broken(op);
     } else {
         pier__postgres_fail_cancelled(op);
     }
@@ -314,8 +331,10 @@ static bool wind_up(pier__db_op *op, unsigned events)
     } else if (events & PIER__EXPIRED) {
         if (conn->cancel || !conn->cancel_at || pier__now() >= conn->until) {
             conn->base.dead = true; /* the time is up */
-        } else {
+        } else if (may_cancel(conn)) {
             send_cancel(op);
+        } else {
+            conn->cancel_at = pier__now() + conn->cancel_pause;
         }
     }
     if (conn->base.dead) {
@@ -357,8 +376,7 @@ bool pier__postgres_add_statement(pier__postgres_conn *conn, const char *portal,
     return pier__message_execute(transport, portal, rows_max);
 }
 
-/* Does whoever waits for the answer want its rows? */
-static bool wants_rows(const pier__db_op *op)
+bool pier__postgres_wants_rows(const pier__db_op *op)
 {
     return op->request == PIER__FETCH || op->request == PIER__CURSOR_BLOCK;
 }
@@ -372,7 +390,7 @@ bool pier__postgres_execute_send(pier__db_op *op, const char *portal, int rows_m
         return false;
     }
     pier__postgres_begin(conn);
-    conn->keeping = wants_rows(op);
+    conn->keeping = pier__postgres_wants_rows(op);
     return pier__postgres_send(op, pier__postgres_add_statement(conn, portal, rows_max) &&
                                        pier__postgres_add_sync(conn));
 }
@@ -387,6 +405,7 @@ static void prepared(pier__db_op *op)
     } else if (op->request == PIER__DESCRIBE) {
         pier__postgres_describe_prepared(op);
     } else if (pier__postgres_execute_send(op, "", 0)) {
+        pier__postgres_conn_of(op)->base.sent_last = &op->op; /* others may follow */
         pier__postgres_await(op, PIER__STEP_EXECUTING);
     }
 }
@@ -455,12 +474,31 @@ bool pier__postgres_make_block(pier__db_op *op)
     return op->block != NULL;
 }
 
+/* A request failed because its statement is out of date. It is made again, behind those that are on
+ * the wire already. */
+static void make_again(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    conn->base.sent_last = conn->base.sent_last == &op->op ? NULL : conn->base.sent_last;
+    if (conn->ahead == conn->ahead_read) {
+        pier__postgres_prepare(op, true);
+        return;
+    }
+    end_request(op);
+    op->again = pier__now();
+    pier__db_op_ran(op);
+}
+
 static void executed(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     if (conn->error) {
+        if (op->ahead && conn->sql) {
+            conn->statement =
+                pier__postgres_cache_find(&conn->statements, conn->sql, conn->sql_size);
+        }
         if (pier__postgres_prepare_again(op)) {
-            pier__postgres_prepare(op, true);
+            make_again(op);
             return;
         }
         if (op->request == PIER__ROLLBACK) {
@@ -503,6 +541,26 @@ static void exchange(pier__db_op *op)
     }
 }
 
+/* What comes now is the request's own business. */
+static void skipped(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    pier__postgres_cancel_free(conn->cancel);
+    conn->cancel = NULL;
+    if (!op->op.cancelled) {
+        conn->until = conn->cancel_at = 0;
+    }
+    pier__postgres_results_clear(conn);
+    if (op->ahead) {
+        pier__postgres_take_up(op);
+    } else if (op->op.cancelled) {
+        pier__postgres_fail_cancelled(op); /* nothing was sent */
+    } else {
+        pier__postgres_settle(conn);
+        start_request(op);
+    }
+}
+
 /* The server has answered everything that was sent. */
 static void answered(pier__db_op *op)
 {
@@ -521,6 +579,9 @@ static void answered(pier__db_op *op)
         pier__postgres_results_clear(conn);
         pier__postgres_settle(conn);
         start_request(op);
+        break;
+    case PIER__STEP_SKIPPING:
+        skipped(op);
         break;
     case PIER__STEP_PREPARING:
         if (pier__postgres_prepare_end(op)) {
@@ -623,10 +684,28 @@ static void await_the_last(pier__db_op *op, int step)
     pier__postgres_run_step(op, PIER__READABLE);
 }
 
+/* It was sent before its turn, and what came before it has not been read to its end. */
+static void fail_given_up(pier__db_op *op)
+{
+    pier__postgres_transport *transport = &pier__postgres_conn_of(op)->transport;
+    if (!*transport->why) {
+        snprintf(transport->why, sizeof transport->why,
+                 "a statement before this one could not be cancelled in time");
+    }
+    pier__postgres_fail_broken(op);
+}
+
 static void start(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    if (is_busy_streaming(op)) {
+    int unwanted = pier__postgres_unwanted(op);
+    if (conn->base.dead) {
+        fail_given_up(op);
+    } else if (unwanted > 0) {
+        pier__postgres_skip(op, unwanted);
+    } else if (op->ahead) {
+        pier__postgres_take_up(op);
+    } else if (is_busy_streaming(op)) {
         refuse_busy(op);
     } else if (conn->base.resetting) {
         await_the_last(op, PIER__STEP_RESETTING);

@@ -153,6 +153,7 @@ static void forget_session(pier__postgres_conn *conn)
     conn->portals = 0;
     conn->encoding[0] = conn->standby[0] = conn->reads_only[0] = conn->conforming[0] = 0;
     pier__postgres_results_clear(conn);
+    pier__postgres_forget_ahead(conn);
     pier__postgres_builder_fini(&conn->builder);
     pier__postgres_transport_fini(&conn->transport);
     conn->base.open = conn->base.in_tx = false;
@@ -231,7 +232,7 @@ static bool send_undo(pier__postgres_conn *conn, bool in_tx)
 
 bool pier__postgres_reset(pier__postgres_conn *conn)
 {
-    if (conn->base.dead || !conn->pg || conn->stream) {
+    if (conn->base.dead || !conn->pg || conn->stream || conn->ahead > conn->ahead_read) {
         return false;
     }
     conn->idle = true;
