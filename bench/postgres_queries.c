@@ -265,6 +265,8 @@ static void set_up(void)
 
 static pier_runner *runner;
 static pier_db *pool;
+enum { LEASES = 4 };
+static pier_db *leases[LEASES]; /* for tasks that share them: several queries are on the wire at once */
 
 static int64_t touch(const pier_row *row, int column)
 {
@@ -284,24 +286,24 @@ static int64_t touch(const pier_row *row, int column)
     }
 }
 
-static pier_result *fetch(int64_t i, pier_error *err)
+static pier_result *fetch(pier_db *db, int64_t i, pier_error *err)
 {
     if (is("point")) {
-        return pier_db_fetch(pool, query->sql, PIER_ARGS(key(i)), err);
+        return pier_db_fetch(db, query->sql, PIER_ARGS(key(i)), err);
     }
     if (is("pg_type")) {
-        return pier_db_fetch(pool, query->sql, PIER_ARGS(-1, true), err);
+        return pier_db_fetch(db, query->sql, PIER_ARGS(-1, true), err);
     }
     if (is("generate_series")) {
-        return pier_db_fetch(pool, query->sql, PIER_ARGS(1000), err);
+        return pier_db_fetch(db, query->sql, PIER_ARGS(1000), err);
     }
-    return pier_db_fetch(pool, query->sql, NULL, err);
+    return pier_db_fetch(db, query->sql, NULL, err);
 }
 
 static void ask(void *context, int64_t i)
 {
     pier_error err = {0};
-    (void)context;
+    pier_db *db = context ? context : pool;
     if (is("batch")) {
         const pier_args *row =
             PIER_ARGS(10, 11, 10, "TESTTESTTEST", 10.333, 12341234, "123412341234");
@@ -309,12 +311,12 @@ static void ask(void *context, int64_t i)
         for (int at = 0; at < MANY; at++) {
             all[at] = *row;
         }
-        if (pier_db_execute_many(pool, query->sql, all, MANY, &err) != MANY) {
+        if (pier_db_execute_many(db, query->sql, all, MANY, &err) != MANY) {
             bench_fail("postgres_queries: %s", err.message);
         }
         return;
     }
-    pier_result *result = fetch(i, &err);
+    pier_result *result = fetch(db, i, &err);
     if (!result) {
         bench_fail("postgres_queries: %s", err.message);
     }
@@ -388,25 +390,32 @@ static void run_crew(void *context, int64_t i)
     pthread_barrier_wait(&crew->end);
 }
 
+struct calls {
+    pier_db *db;
+    int64_t first;
+};
+
 static int one_task(pier_task *self, void *arg, pier_error *err)
 {
+    const struct calls *calls = arg;
     (void)self;
     (void)err;
     for (int call = 0; call < CALLS; call++) {
-        ask(NULL, *(int64_t *)arg + call);
+        ask(calls->db, calls->first + call);
     }
     return 0;
 }
 
+/* `context`: the leases, or NULL for the pool. */
 static void run_tasks(void *context, int64_t i)
 {
-    (void)context;
+    pier_db **dbs = context;
     pier_error err = {0};
-    int64_t first[WORKERS_MAX];
+    struct calls calls[WORKERS_MAX];
     pier_group *group = pier_group_open(runner, NULL, &err);
     for (int at = 0; at < workers; at++) {
-        first[at] = (i * workers + at) * CALLS;
-        pier_group_start(group, one_task, &first[at]);
+        calls[at] = (struct calls){dbs ? dbs[at % LEASES] : NULL, (i * workers + at) * CALLS};
+        pier_group_start(group, one_task, &calls[at]);
     }
     if (pier_group_close(group, &err) < 0) {
         bench_fail("postgres_queries: %s", err.message);
@@ -449,6 +458,10 @@ int main(int argc, char **argv)
         if (!pool) {
             bench_fail("postgres_queries: %s", err.message);
         }
+        pier_db *leased = pier_db_open(runner, url, PIER_DB_OPTIONS(.pool_max = LEASES), &err);
+        for (int at = 0; at < LEASES; at++) {
+            leases[at] = pier_db_lease(leased, &err);
+        }
         start_crew(&raw, ask_raw, true);
         start_crew(&blocking, ask, false);
     }
@@ -456,8 +469,9 @@ int main(int argc, char **argv)
         {"libpq", run_crew, &raw},
         {"pier blocking", run_crew, &blocking},
         {"pier tasks", run_tasks, NULL},
+        {"pier tasks, 4 leases", run_tasks, leases},
     };
     snprintf(group, sizeof group, "%s of %d x %d", query->name, workers, workers * CALLS);
-    bench_run(group, &options, ways, 3);
+    bench_run(group, &options, ways, sizeof ways / sizeof *ways);
     return 0;
 }
