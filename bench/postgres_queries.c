@@ -266,7 +266,8 @@ static void set_up(void)
 static pier_runner *runner;
 static pier_db *pool;
 enum { LEASES = 4 };
-static pier_db *leases[LEASES]; /* for tasks that share them: several queries are on the wire at once */
+static pier_db
+    *leases[LEASES]; /* for tasks that share them: several queries are on the wire at once */
 
 static int64_t touch(const pier_row *row, int column)
 {

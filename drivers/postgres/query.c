@@ -684,15 +684,21 @@ static void await_the_last(pier__db_op *op, int step)
     pier__postgres_run_step(op, PIER__READABLE);
 }
 
-/* It was sent before its turn, and what came before it has not been read to its end. */
+/* The connection was given up while others had it, so this answer cannot be read any more. */
 static void fail_given_up(pier__db_op *op)
 {
-    pier__postgres_transport *transport = &pier__postgres_conn_of(op)->transport;
-    if (!*transport->why) {
-        snprintf(transport->why, sizeof transport->why,
-                 "a statement before this one could not be cancelled in time");
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    if (conn->lost || *conn->said.state) {
+        pier__postgres_fail_broken(op);
+        return;
     }
-    pier__postgres_fail_broken(op);
+    pier_error err;
+    pier_error_set(&err, PIER_EIO,
+                   "%s: a statement before it could not be cancelled in time, so the connection to "
+                   "%.120s was closed; whether this one took effect is not known",
+                   op->op.cls->name, conn->base.db->name);
+    err.origin = PIER_ORIGIN_POSTGRES;
+    pier__postgres_fail(op, &err);
 }
 
 static void start(pier__db_op *op)

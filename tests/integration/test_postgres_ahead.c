@@ -3,6 +3,8 @@
 #include "tests/integration/postgres_fixture.h"
 #include "tests/support/tcp.h"
 
+#include "sdk/alloc.h"
+
 enum { BEHIND = 8, GATE = 5, REQUEST_BYTES = 30 /* at least, on the wire */ };
 
 #define SQL_GATE "select pg_advisory_xact_lock($1)"
@@ -369,6 +371,83 @@ static void test_ahead__a_lease_that_is_closed_leaves_no_answer_behind(void **st
     close_lease();
 }
 
+/* Its end is not waited for forever, and nobody behind it is told another one's answer. */
+static void test_ahead__what_cannot_be_cancelled_is_given_up(void **state)
+{
+    (void)state;
+    pier_error err;
+    open_lease();
+    shut_gate();
+    pier_future *gate = start_gate(lease);
+    int64_t before = count_bytes();
+    pier_future *first = echo(lease, 1), *second = echo(lease, 2);
+    bool sent = await_sent(before, 2);
+    pier_future_cancel(gate);
+    bool settled = pier_future_wait(gate, BOUND_MS, &err) == 1;
+    int ends[] = {finish(first, &err), finish(second, &err)};
+    open_gate();
+    assert_true(sent && settled);
+    assert_int_equal(finish_gate(gate), PIER_ECANCELLED);
+    assert_int_equal(ends[0], PIER_EIO);
+    assert_int_equal(ends[1], PIER_EIO);
+    assert_non_null(strstr(err.message, "could not be cancelled"));
+    pier_db_close(lease);
+    lease = NULL;
+    assert_int_equal(finish(echo(pool, 9), &err), 9);
+    close_lease();
+}
+
+/* ---- Without memory ----------------------------------------------------------------------- */
+
+static atomic_int failing; /* the allocation that fails, from 1; 0: none */
+
+static bool fail_one(size_t size)
+{
+    (void)size;
+    return atomic_load(&failing) > 0 && atomic_fetch_sub(&failing, 1) == 1;
+}
+
+/* Several at once, twice: a failure may cost the connection, and with it all that use it. */
+static void run_without(int n, bool *failed)
+{
+    pier_error err = {0};
+    pier_future *futures[BEHIND];
+    pier_db *own = pier_db_open(runner, server.url_unix, PIER_DB_OPTIONS(.pool_max = 1), &err);
+    pier_db *one = pier_db_lease(own, &err);
+    pier_result_free(pier_db_fetch(one, SQL_ECHO, PIER_ARGS(1), &err));
+    assert_string_equal(err.message, "");
+    atomic_store(&failing, n);
+    pier__alloc_set_gate(fail_one);
+    for (int i = 0; i < BEHIND; i++) {
+        futures[i] = echo(one, i);
+    }
+    for (int i = 0; i < BEHIND; i++) {
+        int number = finish(futures[i], &err);
+        *failed = *failed || number < 0;
+        assert_true(number == i || number == PIER_ENOMEM || number == PIER_EIO);
+    }
+    pier__alloc_set_gate(NULL);
+    *failed = *failed || atomic_load(&failing) <= 0;
+    atomic_store(&failing, 0);
+    pier_db_close(one);
+    assert_int_equal(finish(echo(own, 9), &err), 9);
+    pier_db_close(own);
+}
+
+static void test_ahead__each_allocation_may_fail(void **state)
+{
+    (void)state;
+    bool failed = true;
+    int n = 0;
+    while (failed) {
+        failed = false;
+        run_without(++n, &failed);
+    }
+    assert_true(n > 15);
+}
+
+/* ---- Many --------------------------------------------------------------------------------- */
+
 static uint32_t draw(uint32_t *seed)
 {
     *seed ^= *seed << 13;
@@ -420,6 +499,8 @@ int main(void)
         TEST(test_ahead__a_changed_table_is_prepared_anew),
         TEST(test_ahead__a_session_that_ends_ends_them_all),
         TEST(test_ahead__a_lease_that_is_closed_leaves_no_answer_behind),
+        TEST(test_ahead__what_cannot_be_cancelled_is_given_up),
+        TEST(test_ahead__each_allocation_may_fail),
         TEST(test_ahead__each_gets_its_own_answer),
     };
     return cmocka_run_group_tests(tests, start_server, stop_server);
