@@ -302,7 +302,7 @@ struct pier_cursor {
 void pier__db_op_opened(pier__db_op *op);
 void pier__db_op_ran(pier__db_op *op);
 /* The request failed with `err` (copied). In a transaction that dooms it. */
-void pier__db_op_failed(pier__db_op *op, const pier_error *err);
+PIER_COLD void pier__db_op_failed(pier__db_op *op, const pier_error *err);
 /* For `ended`: it is to settle with `err` (copied), unless it has failed before. */
 void pier__db_op_fail_late(pier__db_op *op, const pier_error *err);
 
@@ -313,7 +313,7 @@ void pier__db_op_take_turn(pier__db_op *op);
 bool pier__db_op_exchange(pier__db_op *op);
 
 /* The request has been run on a reader and turns out to need the writer; it has done nothing. */
-void pier__db_op_move(pier__db_op *op);
+PIER_COLD void pier__db_op_move(pier__db_op *op);
 
 /* ---- Inside sdk/ -------------------------------------------------------------------------- */
 

@@ -220,7 +220,8 @@ pier__op *pier__op_nomem(void);
 /* A constant that says only with which status a caller was given back; NULL: there is none. */
 pier__op *pier__op_failed(int status);
 /* Fails a cold operation that need not be run: `return pier__op_refuse(op, PIER_EINVAL, ...)`. */
-pier__op *pier__op_refuse(pier__op *op, int status, const char *format, ...) PIER_PRINTF(3, 4);
+PIER_COLD pier__op *pier__op_refuse(pier__op *op, int status, const char *format, ...)
+    PIER_PRINTF(3, 4);
 
 pier__op *pier__op_ref(pier__op *op);
 void pier__op_unref(pier__op *op);
@@ -230,15 +231,15 @@ void pier__op_unref(pier__op *op);
 void pier__op_succeed(pier__op *op, void *pointer);
 void pier__op_succeed_int(pier__op *op, int64_t integer);
 /* Settles with `status`; the message is set in front of the subject. */
-void pier__op_fail(pier__op *op, int status, const char *format, ...) PIER_PRINTF(3, 4);
-void pier__op_fail_with(pier__op *op, const pier_error *err);
+PIER_COLD void pier__op_fail(pier__op *op, int status, const char *format, ...) PIER_PRINTF(3, 4);
+PIER_COLD void pier__op_fail_with(pier__op *op, const pier_error *err);
 /* Settles as cancelled (op->cancelled): the deadline passed, a scope was cancelled, ... while
  * op->doing. */
-void pier__op_fail_cancelled(pier__op *op);
+PIER_COLD void pier__op_fail_cancelled(pier__op *op);
 /* The same before its first step. */
-void pier__op_fail_unstarted(pier__op *op, int status);
+PIER_COLD void pier__op_fail_unstarted(pier__op *op, int status);
 /* Writes the error that pier__op_fail_cancelled would settle with. */
-void pier__op_cancelled_error(const pier__op *op, pier_error *err);
+PIER_COLD void pier__op_cancelled_error(const pier__op *op, pier_error *err);
 
 static inline bool pier__op_settled(const pier__op *op)
 {

@@ -90,6 +90,7 @@ bool pier__sqlite_is_interrupted(pier__sqlite_conn *conn);
 bool pier__sqlite_work_error(pier__sqlite_conn *conn, pier__op *op, pier_error *err);
 
 /* Fails the work with the connection's last failure. Returns false. */
-bool pier__sqlite_fail(pier__sqlite_conn *conn, int code, const char *script, const char *sql);
+PIER_COLD bool pier__sqlite_fail(pier__sqlite_conn *conn, int code, const char *script,
+                                 const char *sql);
 
 #endif

@@ -17,6 +17,8 @@
 #define PIER_API __attribute__((visibility("default")))
 #define PIER_CHECKED __attribute__((warn_unused_result))
 #define PIER_PRINTF(string, first) __attribute__((__format__(__printf__, string, first)))
+/* Called on failures: compilers move what leads to it out of the way of everything else. */
+#define PIER_COLD __attribute__((cold))
 /* Makes positional use of an options struct a warning, so that fields can be added. */
 #define PIER_DESIGNATED __attribute__((designated_init))
 #if defined(__cplusplus) || defined(__clang__)
@@ -39,6 +41,7 @@
 #define PIER_API
 #define PIER_CHECKED
 #define PIER_PRINTF(format, first)
+#define PIER_COLD
 #define PIER_DESIGNATED
 #define PIER__AUTO_DEFINE(type, closer)
 #endif

@@ -84,7 +84,8 @@ typedef struct pier_error {
  *
  * Threads: any; `err` belongs to the caller.
  */
-PIER_API int pier_error_set(pier_error *err, int status, const char *format, ...) PIER_PRINTF(3, 4);
+PIER_API PIER_COLD int pier_error_set(pier_error *err, int status, const char *format, ...)
+    PIER_PRINTF(3, 4);
 
 /**
  * Gives a further field that the database sent with the error.
