@@ -584,8 +584,9 @@ static bool keeps_connection(const pier__db_op *op)
 /* Rolls back what a request on the pool has left open, before anybody else gets the connection. */
 static bool start_cleaning(pier__db_op *op)
 {
-    /* Without its turn the connection is somebody else's to read. */
-    if (!op->conn || !op->has_turn || !op->conn->in_tx || op->conn->dead || op->cleaning) {
+    /* Without its turn, or when its scope has given it back, the connection is somebody else's. */
+    if (!op->conn || !op->has_turn || (op->refused && pier__db_has_ended(op->db)) ||
+        !op->conn->in_tx || op->conn->dead || op->cleaning) {
         return false;
     }
     bool kept = op->cursor && op->cursor->keeps_conn && op->cursor->conn == op->conn;
