@@ -211,6 +211,21 @@ static void test_answer__rows_that_nobody_wants_are_dropped_as_they_come(void **
     assert_int_equal(peer.conn.tx, 'T');
 }
 
+/* Cells are found by 32 bits. The buffer begins so far before the row that nobody may touch it. */
+static void test_answer__more_than_4_gb_of_rows_are_refused(void **state)
+{
+    (void)state;
+    char body[] = "\0\1\0\0\0\0013";
+    pier__postgres_builder builder = {.count = 1};
+    pier__postgres_transport transport = {.in = (char *)((uintptr_t)body - (UINT64_C(5) << 30))};
+    assert_int_equal(pier__postgres_builder_add(&builder, &transport, body, 7, 1),
+                     PIER__ADDED_TOO_MUCH);
+    transport.in = body;
+    builder.count = 0;
+    assert_int_equal(pier__postgres_builder_add(&builder, &transport, body, 7, 1), PIER__ADDED);
+    pier__postgres_builder_fini(&builder);
+}
+
 /* ---- How statements end ------------------------------------------------------------------- */
 
 static void assert_changes(const char *tag, size_t size, bool has_columns, int64_t changes)
@@ -432,6 +447,7 @@ int main(void)
         TEST(test_answer__many_rows_are_a_block_without_being_copied),
         TEST(test_answer__a_stream_is_taken_up_to_a_full_block),
         TEST(test_answer__rows_that_nobody_wants_are_dropped_as_they_come),
+        TEST(test_answer__more_than_4_gb_of_rows_are_refused),
         TEST(test_answer__tags_tell_how_many_rows_were_changed),
         TEST(test_answer__the_first_error_counts),
         TEST(test_answer__a_fatal_error_is_the_last_word),
