@@ -174,6 +174,42 @@ static pier__pooled *take_idle(pier__pool *pool, bool on_loop)
     return thing;
 }
 
+/* The loop's own things stand in the list, never in a place of a thread's, and need no look at
+ * those. False: it takes more than that. */
+static bool take_on_loop(pier__pool *pool, pier__ticket *ticket)
+{
+    pthread_mutex_lock(&pool->lock);
+    pier__pooled **at = &pool->idle;
+    while (*at && !(*at)->on_loop) {
+        at = &(*at)->next;
+    }
+    pier__pooled *thing = pool->head || pool->closed ? NULL : *at;
+    if (thing) {
+        *at = thing->next;
+        thing->next = NULL;
+        pool->acquires++;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    ticket->got = thing;
+    return thing != NULL;
+}
+
+static bool give_on_loop(pier__pool *pool, pier__pooled *thing)
+{
+    if (!thing->on_loop || thing->holder || thing->holder_what) {
+        return false;
+    }
+    pthread_mutex_lock(&pool->lock);
+    bool fit = !pool->head && !pool->closed && thing->generation == pool->generation;
+    if (fit) {
+        pool->resets += thing->was_reset;
+        thing->next = pool->idle;
+        pool->idle = thing;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return fit;
+}
+
 /* Twice as long each time, less up to a half: not all programs come back in the same moment. */
 static int64_t pause_after(int failures)
 {
@@ -248,7 +284,8 @@ static void wake(pier__op *op)
 
 pier__pool_answer pier__pool_take(pier__pool *pool, pier__ticket *ticket)
 {
-    if (!ticket->op->on_loop && (ticket->got = take_quickly(pool))) {
+    if (ticket->op->on_loop ? take_on_loop(pool, ticket)
+                            : (ticket->got = take_quickly(pool)) != NULL) {
         return PIER__POOL_GOT;
     }
     pier__op *keeper = NULL;
@@ -344,7 +381,7 @@ void pier__pool_made(pier__pool *pool, pier__pooled *thing)
 
 bool pier__pool_give(pier__pool *pool, pier__pooled *thing)
 {
-    if (give_quickly(pool, thing)) {
+    if (give_on_loop(pool, thing) || give_quickly(pool, thing)) {
         return true;
     }
     pier__op *next = NULL;
