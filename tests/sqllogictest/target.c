@@ -141,10 +141,12 @@ static int open_postgres(struct slt_session *session, const struct slt_target *t
     snprintf(schema, sizeof schema, "sqllogictest_%lld_%ld_%u", (long long)time(NULL),
              (long)getpid(), atomic_fetch_add(&sessions, 1));
     int64_t status = execute_with_schema(session->pool, "create schema %", schema, err);
+    if (status >= 0 || status == PIER_ECANCELLED) { /* which may have come too late */
+        memcpy(session->schema, schema, sizeof schema);
+    }
     if (status < 0) {
         return (int)status;
     }
-    memcpy(session->schema, schema, sizeof schema);
     session->db = pier_db_lease(session->pool, err);
     status = execute_with_schema(session->db, "set search_path to %", schema, err);
     return status < 0 ? (int)status : 0;
@@ -165,7 +167,7 @@ int slt_session_close(struct slt_session *session, pier_error *err)
     int64_t status = 0;
     pier_db_close(session->db);
     if (session->schema[0]) {
-        status = execute_with_schema(session->pool, "drop schema % cascade", session->schema, err);
+        status = execute_with_schema(session->pool, "drop schema if exists % cascade", session->schema, err);
     }
     pier_db_close(session->pool);
     if (session->directory) {
