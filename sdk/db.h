@@ -286,6 +286,7 @@ struct pier_cursor {
     bool started;     /* a block has been asked for */
     bool keeps_conn;  /* driver: as cursor_keeps_conn, for this one */
     bool on_writer;   /* it cannot be read on a reader */
+    bool failed;      /* driver: its next block is a failure that is known, connection or not */
     bool ended;       /* driver, and a failure: it has no more rows, and has nothing open on a
                          connection */
     struct pier__cursor_columns *columns; /* once it has ended by itself */

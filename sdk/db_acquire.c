@@ -180,11 +180,14 @@ static void exchange(pier__db_op *op)
 
 bool pier__db_op_exchange(pier__db_op *op)
 {
-    if (!op->borrowed || !op->has_turn || op->op.cancelled || op->cleaning) {
+    bool in_hook = op->phase == PIER__DB_HOOK; /* which had the turn */
+    if (!op->borrowed || !(op->has_turn || in_hook) || op->op.cancelled || op->cleaning) {
         return false;
     }
-    op->has_turn = false;
-    pier__turn_give(&op->conn->turn);
+    if (op->has_turn) {
+        op->has_turn = false;
+        pier__turn_give(&op->conn->turn);
+    }
     memset(&op->scratch, 0, sizeof op->scratch);
     exchange(op);
     return true;

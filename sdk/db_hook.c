@@ -156,6 +156,14 @@ void pier__db_hook_step(pier__db_op *op, unsigned events)
     if (ended == 0) {
         return;
     }
+    /* What ended the connection was not the hook: it may be run on another one, once. */
+    if (ended < 0 && !op->op.cancelled && op->conn->dead && !(op->hooks & PIER__HOOK_INIT) &&
+        !op->retried) {
+        op->retried = true;
+        if (pier__db_op_exchange(op)) {
+            return;
+        }
+    }
     if (ended < 0 || op->op.cancelled) {
         fail(op, &err);
         return;

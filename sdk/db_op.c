@@ -474,7 +474,7 @@ static void run(pier__db_op *op)
         pier__db_op_ran(op);
         return;
     }
-    if (op->conn->dead && !op->ahead) {
+    if (op->conn->dead && !op->ahead && !(op->cursor && op->cursor->failed)) {
         pier_error_set(&err, PIER_EIO,
                        "%s: the connection to %s was lost; the pool makes a new one",
                        op->op.cls->name, op->db->root->name);

@@ -39,7 +39,8 @@ typedef struct pier__postgres_host {
     char *port;
 } pier__postgres_host;
 
-enum { PIER__POSTGRES_OPTIONS_MAX = 64 }; /* libpq 15 has 44 */
+enum { PIER__POSTGRES_OPTIONS_MAX = 64 };           /* libpq 15 has 44 */
+enum { PIER__POSTGRES_SQL_MAX = (1 << 30) - 1024 }; /* bytes; a message has 1 GB at most */
 
 /* Which servers are wanted; the order of libpq's words for them. */
 typedef enum pier__postgres_wanted {
@@ -147,6 +148,7 @@ typedef struct pier__postgres_conn {
     /* Its answer, as far as it has come. */
     int syncs;        /* ReadyForQuery messages that are still to come */
     bool answered;    /* all have, or the session has ended */
+    bool bound;       /* what was bound was taken */
     bool lost;        /* the session has ended, or cannot be understood; the transport says why */
     bool keeping;     /* rows are collected, else they are dropped */
     bool completed;   /* a statement has ended well, */
@@ -334,6 +336,8 @@ bool pier__postgres_send(pier__db_op *op, bool added);
 /* Encodes conn->args for conn->statement, and sends that with a Sync. False: the operation has
  * failed. */
 bool pier__postgres_execute_send(pier__db_op *op, const char *portal, int rows_max);
+/* Fails it where the server has answered something else; the connection is lost. */
+void pier__postgres_misled(pier__db_op *op);
 /* Does whoever waits for the answer want its rows? */
 bool pier__postgres_wants_rows(const pier__db_op *op);
 /* Ends the step: waits for the answer to what was sent, which is dealt with in `step`. */

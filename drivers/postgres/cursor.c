@@ -92,7 +92,11 @@ static void stream_answered(pier__db_op *op)
     } else if (op->op.cancelled) {
         pier__postgres_fail_cancelled(op);
     } else if (conn->builder.count > 0) {
+        if (pier__postgres_is_fatal(conn->error)) {
+            pier__postgres_session_ended(conn, false);
+        }
         cursor_of(op)->failed = conn->error;
+        op->cursor->failed = conn->error != NULL;
         op->cursor->ended = conn->error == NULL;
         conn->error = NULL;
         deliver(op);
@@ -113,6 +117,7 @@ static void go_on_streaming(pier__db_op *op)
     if (cursor->failed) {
         conn->error = cursor->failed;
         cursor->failed = NULL;
+        op->cursor->failed = false;
         pier__postgres_fail_sql(op);
         return;
     }
@@ -190,6 +195,7 @@ static void fetch_more(pier__db_op *op)
 
 static bool add_close(pier__postgres_conn *conn, pier__postgres_cursor *cursor)
 {
+    pier__postgres_transport_expect(&conn->transport, 0);
     portal_name name;
     write_name(cursor, name);
     pier__postgres_begin(conn);
@@ -267,7 +273,7 @@ static void close_stream(pier__db_op *op)
     conn->keeping = false;
     pier__postgres_builder_clear(&conn->builder);
     pier__postgres_await(op, PIER__STEP_CLOSING);
-    pier__postgres_collect(conn);
+    pier__postgres_receive(conn); /* what TLS has read already shows in no socket */
     /* Often the rest is here already, or nearly, which is cheaper than a cancel request. */
     for (int i = 0; i < DRAIN_READS_MAX && !conn->answered && !conn->lost &&
                     recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;

@@ -196,6 +196,11 @@ void pier__postgres_many_step(pier__db_op *op)
         undone(op);
         return;
     }
+    int64_t expected = conn->many.lead + (int64_t)conn->many.sent + has_own_transaction(op);
+    if (conn->many.complete && !conn->error && conn->part != expected) {
+        pier__postgres_misled(op);
+        return;
+    }
     if (conn->many.complete && !conn->error) {
         op->count = conn->changed;
         pier__postgres_succeed(op);

@@ -12,7 +12,10 @@ enum { LETTER = 1, SIZE = 4, HEADER = LETTER + SIZE };
 /* Begins a message with a body of `size` bytes, and gives the place for that; NULL: no memory. */
 static inline char *begin(pier__postgres_transport *transport, char letter, size_t size)
 {
-    char *at = pier__postgres_transport_add(transport, HEADER + size);
+    /* Callers refuse what is so large before; cut to 32 bits, the rest would be read as messages.
+     */
+    char *at = size <= INT32_MAX - HEADER ? pier__postgres_transport_add(transport, HEADER + size)
+                                          : pier__postgres_transport_refuse(transport);
     if (!at) {
         return NULL;
     }

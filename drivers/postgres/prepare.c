@@ -139,13 +139,13 @@ bool pier__postgres_prepare_end(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     pier__postgres_statement *statement = conn->preparing;
-    if (!conn->described || conn->out_of_memory) {
+    if (!conn->described || !conn->param_types || conn->out_of_memory) {
         if (conn->out_of_memory) {
             pier__postgres_fail_nomem(op);
         } else if (conn->error) {
             pier__postgres_fail_sql(op);
         } else {
-            pier__postgres_fail_broken(op);
+            pier__postgres_misled(op);
         }
         return false;
     }

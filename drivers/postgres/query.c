@@ -5,7 +5,9 @@
  */
 #include "drivers/postgres/conn.h"
 
+#include "drivers/postgres/effects.h"
 #include "drivers/postgres/error.h"
+#include "drivers/postgres/sql.h"
 #include "sdk/clock.h"
 #include <stdio.h>
 #include <string.h>
@@ -49,6 +51,10 @@ static void end_request(pier__db_op *op)
         conn->preparing = NULL;
     }
     conn->statement = NULL;
+    conn->sql = conn->text = NULL; /* they may go with the request */
+    conn->sql_size = conn->text_size = 0;
+    conn->names = NULL;
+    conn->args = NULL;
     conn->until = conn->cancel_at = 0;
     if (conn->pg) {
         pier__postgres_transport_rest(&conn->transport);
@@ -127,12 +133,26 @@ void pier__postgres_fail_sql(pier__db_op *op)
     pier__postgres_fail(op, &err);
 }
 
+/* An answer that came before this request's own has nothing to do with it, but for last words. */
+static void drop_error_of_others(const pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    int step = op->scratch.step;
+    bool others =
+        step == PIER__STEP_SKIPPING || step == PIER__STEP_RESETTING || step == PIER__STEP_CLOSED;
+    if (others && conn->error && !pier__postgres_is_fatal(conn->error)) {
+        pier__postgres_report_free(conn->error);
+        conn->error = NULL;
+    }
+}
+
 void pier__postgres_fail_broken(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     pier_error err;
     char line[160];
     conn->base.dead = true;
+    drop_error_of_others(op);
     pier__postgres_suspect(conn);
     pier__postgres_session_ended(conn, false);
     if (op->op.cancelled) {
@@ -224,7 +244,7 @@ void pier__postgres_await(pier__db_op *op, int step)
 
 void pier__postgres_begin(pier__postgres_conn *conn)
 {
-    conn->answered = conn->simple = conn->keeping = conn->paused = false;
+    conn->answered = conn->simple = conn->keeping = conn->paused = conn->bound = false;
     conn->transport.in_total = 0;
 }
 
@@ -420,6 +440,24 @@ static void refuse_arguments(pier__db_op *op, size_t count)
     pier__postgres_fail(op, &err);
 }
 
+static void send_simple(pier__db_op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    pier__postgres_begin(conn);
+    if (pier__postgres_send(op, pier__postgres_add_query(conn, conn->sql))) {
+        pier__postgres_await(op, PIER__STEP_EXECUTING);
+    }
+}
+
+/* A server that refuses COPY FROM STDIN may or may not have read a Sync behind it as data; as a
+ * Query it is answered with one ReadyForQuery in any case. */
+static bool is_copy(const pier__db_op *op)
+{
+    const pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    bool runs = op->request == PIER__EXECUTE || pier__postgres_wants_rows(op);
+    return runs && (!conn->args || conn->args->count == 0) && pier__postgres_is_copy(conn->sql);
+}
+
 void pier__postgres_prepare(pier__db_op *op, bool whole)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
@@ -434,6 +472,9 @@ void pier__postgres_prepare(pier__db_op *op, bool whole)
     if (conn->statement) {
         pier__postgres_note_effects(conn, conn->statement->effects);
         prepared(op);
+    } else if (is_copy(op)) {
+        pier__postgres_note_effects(conn, pier__postgres_effects(conn->sql, conn->sql_size));
+        send_simple(op);
     } else if (pier__postgres_prepare_send(op, whole)) {
         pier__postgres_await(op, PIER__STEP_PREPARING);
     }
@@ -469,9 +510,20 @@ bool pier__postgres_make_block(pier__db_op *op)
                                 op->room, op->reads_here ? sizeof op->room : 0);
     }
     if (!op->block) {
+        conn->base.dead |= conn->stream != 0; /* its rows go on coming */
         conn->too_much ? fail_too_much(op) : pier__postgres_fail_nomem(op);
     }
     return op->block != NULL;
+}
+
+void pier__postgres_misled(pier__db_op *op)
+{
+    pier__postgres_transport *transport = &pier__postgres_conn_of(op)->transport;
+    if (!*transport->why) {
+        snprintf(transport->why, sizeof transport->why,
+                 "the server's answer is not to what it was asked");
+    }
+    pier__postgres_fail_broken(op);
 }
 
 /* A request failed because its statement is out of date. It is made again, behind those that are on
@@ -507,13 +559,16 @@ static void executed(pier__db_op *op)
         pier__postgres_fail_sql(op);
         return;
     }
-    if (!conn->completed) {
-        pier__postgres_fail_broken(op);
+    if (!conn->completed || !(conn->simple || conn->bound)) {
+        pier__postgres_misled(op);
         return;
     }
-    if (op->request == PIER__FETCH) {
+    if (pier__postgres_wants_rows(op)) {
         if (!pier__postgres_make_block(op)) {
             return;
+        }
+        if (op->cursor) {
+            op->cursor->ended = true; /* of COPY */
         }
         op->count = conn->changed;
     } else if (op->request == PIER__EXECUTE) {
@@ -545,9 +600,15 @@ static void exchange(pier__db_op *op)
 static void skipped(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    if (pier__postgres_is_fatal(conn->error)) {
+        pier__postgres_fail_broken(op);
+        return;
+    }
     pier__postgres_cancel_free(conn->cancel);
     conn->cancel = NULL;
-    if (!op->op.cancelled) {
+    if (op->op.cancelled) {
+        conn->cancel_at = pier__now() + conn->cancel_pause; /* that was for another statement */
+    } else {
         conn->until = conn->cancel_at = 0;
     }
     pier__postgres_results_clear(conn);
@@ -590,6 +651,10 @@ static void answered(pier__db_op *op)
         break;
     case PIER__STEP_CLOSED:
         conn->closing = false;
+        if (pier__postgres_is_fatal(conn->error)) {
+            pier__postgres_fail_broken(op);
+            break;
+        }
         pier__postgres_results_clear(conn);
         start_request(op);
         break;
@@ -626,20 +691,24 @@ static void refuse_busy(pier__db_op *op)
     pier__postgres_fail(op, &err);
 }
 
-static void send_simple(pier__db_op *op)
+/* The connection is open, clean and ours. */
+static void refuse_size(pier__db_op *op, size_t size)
 {
-    pier__postgres_conn *conn = pier__postgres_conn_of(op);
-    pier__postgres_begin(conn);
-    if (pier__postgres_send(op, pier__postgres_add_query(conn, conn->sql))) {
-        pier__postgres_await(op, PIER__STEP_EXECUTING);
-    }
+    pier_error err;
+    pier_error_set(&err, PIER_ERANGE,
+                   "%s: the statement has %zu bytes, Postgres takes 1 GB at most", op->op.cls->name,
+                   size);
+    pier__postgres_fail(op, &err);
 }
 
-/* The connection is open, clean and ours. */
 static void start_request(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     if (!pier__postgres_take_request(op)) {
+        return;
+    }
+    if (conn->sql_size >= PIER__POSTGRES_SQL_MAX) {
+        refuse_size(op, conn->sql_size);
         return;
     }
     if (op->cursor) {
@@ -705,7 +774,8 @@ static void start(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     int unwanted = pier__postgres_unwanted(op);
-    if (conn->base.dead) {
+    bool told = op->cursor && op->cursor->failed;
+    if (conn->base.dead && !told) {
         fail_given_up(op);
     } else if (unwanted > 0) {
         pier__postgres_skip(op, unwanted);

@@ -87,6 +87,7 @@ void pier__postgres_results_clear(pier__postgres_conn *conn)
         conn->param_types = NULL;
     }
     conn->part = conn->changed = 0;
+    conn->param_count = 0;
     conn->described = conn->completed = conn->suspended = conn->rolled_back = false;
     if (!conn->stream) {
         pier__postgres_builder_clear(&conn->builder);
@@ -197,7 +198,8 @@ static void take_tag(pier__postgres_conn *conn, const char *tag, size_t size)
         return;
     }
     int64_t changed = only_reads(conn, tag) ? 0 : count_rows(tag, size - 1);
-    conn->changed = conn->many.counting ? conn->changed + changed : changed;
+    conn->changed =
+        conn->many.counting ? (int64_t)((uint64_t)conn->changed + (uint64_t)changed) : changed;
     conn->rolled_back = *tag == 'R' && strcmp(tag, "ROLLBACK") == 0;
     conn->completed = true;
     conn->part++;
@@ -233,11 +235,11 @@ static void take_ready(pier__postgres_conn *conn, const char *body, size_t size)
 /* Rows are not expected by whoever executes COPY as a statement, and are dropped as others are. */
 static void refuse_copy(pier__postgres_conn *conn)
 {
-    pier__postgres_transport *transport = &conn->transport;
-    /* A Sync that stood behind the statement was taken for a part of the data. */
-    if (!pier__message_copy_fail(transport, "COPY FROM STDIN needs a writer; insert the rows "
-                                            "instead") ||
-        (!conn->simple && !pier__message_sync(transport)) || !flush(conn)) {
+    if (!conn->simple) {
+        lose(conn, "the server wants data that nobody has offered");
+    } else if (!pier__message_copy_fail(
+                   &conn->transport, "COPY FROM STDIN needs a writer; insert the rows instead") ||
+               !flush(conn)) {
         conn->lost = true;
     }
 }
@@ -273,6 +275,9 @@ static void take(pier__postgres_conn *conn, char letter, char *body, size_t size
     case 't':
         take_params(conn, body, size);
         break;
+    case '2':
+        conn->bound = true;
+        break;
     case 'n':
         forget_columns(conn);
         conn->described = true;
@@ -307,7 +312,7 @@ static void take(pier__postgres_conn *conn, char letter, char *body, size_t size
     case 'W':
         lose(conn, "the server began a replication that nobody had asked for");
         break;
-    default: /* parsed, bound, closed, notifications, COPY out */
+    default: /* parsed, closed, notifications, COPY out */
         break;
     }
 }

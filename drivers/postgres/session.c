@@ -46,8 +46,9 @@ static bool would_block(void)
 /* Has the server closed the socket? Takes what else has come: notices, and last words. */
 static bool is_closed(pier__postgres_conn *conn)
 {
+    enum { READS_MAX = 64 }; /* nobody has asked for so much */
     char byte;
-    for (;;) {
+    for (int i = 0; i < READS_MAX; i++) {
         ssize_t got = recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
         if (got <= 0) {
             return got == 0 || !would_block();
@@ -57,6 +58,7 @@ static bool is_closed(pier__postgres_conn *conn)
             return true;
         }
     }
+    return true;
 }
 
 bool pier__postgres_was_left(pier__postgres_conn *conn)
@@ -122,6 +124,7 @@ void pier__postgres_settle(pier__postgres_conn *conn)
     bool in_tx = !asked && conn->tx != 'I';
     if (!in_tx && conn->base.in_tx) {
         conn->portals = 0; /* the server closed them */
+        pier__postgres_transport_expect(&conn->transport, 0);
         conn->tx_count++;
     }
     conn->base.in_tx = in_tx;

@@ -219,6 +219,12 @@ char *pier__postgres_transport_add(pier__postgres_transport *transport, size_t s
     return at;
 }
 
+char *pier__postgres_transport_refuse(pier__postgres_transport *transport)
+{
+    note_memory(transport);
+    return NULL;
+}
+
 int pier__postgres_transport_flush(pier__postgres_transport *transport)
 {
     if (transport->short_of_memory) {

@@ -42,6 +42,8 @@ void pier__postgres_transport_fini(pier__postgres_transport *transport);
 /* Room for `size` bytes behind what is to be sent; the caller fills it. NULL: no memory, after
  * which nothing is sent any more. */
 char *pier__postgres_transport_add(pier__postgres_transport *transport, size_t size);
+/* Makes it unusable, as if there had been no memory. Gives NULL. */
+char *pier__postgres_transport_refuse(pier__postgres_transport *transport);
 /* Sends what it can. 1: some is left, 0: none, -1: it is broken. */
 int pier__postgres_transport_flush(pier__postgres_transport *transport);
 /* Reads what is there, as far as there is room; makes more for a message of `wanted` bytes, of

@@ -2,6 +2,8 @@
  * futures. */
 #include "tests/integration/postgres_fixture.h"
 
+#include "sdk/alloc.h"
+
 #include <limits.h>
 #include <math.h>
 
@@ -664,6 +666,50 @@ SCENARIO(test_cursor__ends_with_its_transaction_on_a_lease)
     return 0;
 }
 
+SCENARIO(test_cursor__tells_why_its_session_ended_behind_rows)
+{
+    pier_error e = {0}, why = {0};
+    int count = 0;
+    pier_cursor *cursor = pier_db_cursor(pool,
+                                         "select g, case when g = 600 then "
+                                         "pg_terminate_backend(pg_backend_pid()) end from "
+                                         "generate_series(1, 100000) g",
+                                         NULL, &e);
+    while (pier_cursor_next(cursor)) {
+        count++;
+    }
+    EXPECT(pier_cursor_close(cursor, &why) == PIER_EIO);
+    EXPECT(count <= 600 && strcmp(why.sqlstate, "57P01") == 0);
+    EXPECT(fetch_int(pool, "select 1", &e) == 1);
+    return 0;
+}
+
+static bool refuse_large(size_t size)
+{
+    return size > 8000;
+}
+
+/* Its rows go on coming, so the connection is of no use any more: that is said, not that it is
+ * busy.
+ */
+SCENARIO(test_cursor__without_memory_does_not_keep_its_lease_busy)
+{
+    pier_error e = {0}, why = {0};
+    pier_db *lease = pier_db_lease(pool, &e);
+    pier_cursor *cursor = pier_db_cursor(
+        lease, "select g, repeat('x', 100) from generate_series(1, 100000) g", NULL, &e);
+    EXPECT(pier_cursor_next(cursor));
+    pier__alloc_set_gate(refuse_large);
+    while (pier_cursor_next(cursor)) {
+    }
+    pier__alloc_set_gate(NULL);
+    EXPECT(pier_cursor_close(cursor, &why) == PIER_ENOMEM);
+    EXPECT(pier_db_execute(lease, "select 1", NULL, &why) == PIER_EIO);
+    pier_db_close(lease);
+    EXPECT(fetch_int(pool, "select 1", &e) == 1);
+    return 0;
+}
+
 SCENARIO(test_cursor__abandoned_leaves_a_clean_pool)
 {
     pier_error e = {0};
@@ -903,6 +949,8 @@ int main(void)
         BOTH(test_cursor__lets_other_statements_run_between_in_a_transaction),
         BOTH(test_cursor__reads_what_cannot_be_declared),
         BOTH(test_cursor__ends_with_its_transaction_on_a_lease),
+        BOTH(test_cursor__tells_why_its_session_ended_behind_rows),
+        BOTH(test_cursor__without_memory_does_not_keep_its_lease_busy),
         BOTH(test_cursor__abandoned_leaves_a_clean_pool),
         BOTH(test_cursor__abandoned_leaves_its_transaction_alone),
         BOTH(test_cursor__of_a_savepoint_that_was_rolled_back_does_no_harm),

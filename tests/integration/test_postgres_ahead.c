@@ -397,6 +397,105 @@ static void test_ahead__what_cannot_be_cancelled_is_given_up(void **state)
     close_lease();
 }
 
+/* ---- Reading behind what nobody wants -------------------------------------------------------- */
+
+#define SQL_SLEEP "select pg_sleep($1::float8)"
+
+/* The gate, behind it one that takes forever and is not wanted any more, and one that reads behind
+ * that: it has its turn, and waits for an answer that is not its own. */
+static pier_future *start_behind_unwanted(const char *sql, const pier_args *args,
+                                          const char *before_sql, const pier_args *before_args)
+{
+    pier_error err = {0};
+    pier_db_execute(lease, SQL_SLEEP, PIER_ARGS(0.0), &err);
+    shut_gate();
+    pier_future *gate = start_gate(lease);
+    int64_t before = count_bytes();
+    pier_future *failing = pier_db_execute_async(lease, before_sql, before_args);
+    pier_future *slow = pier_db_execute_async(lease, SQL_SLEEP, PIER_ARGS(600.0));
+    pier_future *future = pier_db_execute_async(lease, sql, args);
+    bool sent = await_sent(before, 3);
+    pier_future_cancel(failing);
+    pier_future_cancel(slow);
+    open_gate();
+    assert_true(sent);
+    assert_int_equal(finish_gate(gate), 0);
+    assert_true(pier_db_execute_finish(failing, &err) < 0);
+    assert_true(pier_db_execute_finish(slow, &err) < 0);
+    assert_true(await_running("pg_sleep($1::float8)", 1));
+    return future;
+}
+
+static void test_ahead__who_is_cancelled_while_it_reads_for_others_ends_at_once(void **state)
+{
+    (void)state;
+    pier_error err = {0};
+    open_lease();
+    int pid = backend();
+    pier_future *future =
+        start_behind_unwanted(SQL_SLEEP, PIER_ARGS(600.0), SQL_ECHO, PIER_ARGS(1));
+    int64_t started = support_now_ms();
+    pier_future_cancel(future);
+    assert_true(pier_db_execute_finish(future, &err) < 0);
+    assert_int_equal(err.status, PIER_ECANCELLED);
+    assert_true(support_now_ms() - started < AT_ONCE_MS);
+    assert_int_equal(backend(), pid);
+    close_lease();
+}
+
+static void test_ahead__an_error_that_nobody_wanted_is_not_told_to_others(void **state)
+{
+    (void)state;
+    pier_error err = {0};
+    open_lease();
+    pier_future *future = start_behind_unwanted(SQL_ECHO, PIER_ARGS(5), SQL_DIVIDE, PIER_ARGS(0));
+    support_proxy_kill_connections(proxy);
+    assert_true(pier_db_execute_finish(future, &err) < 0);
+    assert_int_equal(err.status, PIER_EIO);
+    assert_null(strstr(err.message, "division"));
+    assert_string_equal(err.sqlstate, "");
+    pier_db_close(lease);
+    lease = NULL;
+    close_lease();
+}
+
+static void test_ahead__last_words_that_come_with_another_answer_are_told(void **state)
+{
+    (void)state;
+    pier_error err = {0};
+    char sql[64];
+    open_lease();
+    int pid = backend();
+    pier_future *future = start_behind_unwanted(SQL_ECHO, PIER_ARGS(5), SQL_ECHO, PIER_ARGS(1));
+    snprintf(sql, sizeof sql, "select pg_terminate_backend(%d)", pid);
+    look_int(sql);
+    assert_true(pier_db_execute_finish(future, &err) < 0);
+    assert_int_equal(err.status, PIER_EIO);
+    assert_string_equal(err.sqlstate, "57P01");
+    pier_db_close(lease);
+    lease = NULL;
+    close_lease();
+}
+
+/* What stood behind it would be read as its data. */
+static void test_ahead__nothing_follows_a_copy(void **state)
+{
+    (void)state;
+    pier_error err = {0};
+    open_lease();
+    int pid = backend();
+    pier_db_execute(lease, "create table t(id int)", NULL, &err);
+    for (int i = 0; i < 3; i++) {
+        pier_future *copy = pier_db_execute_async(lease, "copy t from stdin", NULL);
+        pier_future *behind = echo(lease, i);
+        assert_true(pier_db_execute_finish(copy, &err) < 0);
+        assert_int_equal(err.status, PIER_ESQL);
+        assert_int_equal(finish(behind, &err), i);
+    }
+    assert_int_equal(backend(), pid);
+    close_lease();
+}
+
 /* ---- Without memory ----------------------------------------------------------------------- */
 
 static atomic_int failing; /* the allocation that fails, from 1; 0: none */
@@ -500,6 +599,10 @@ int main(void)
         TEST(test_ahead__a_session_that_ends_ends_them_all),
         TEST(test_ahead__a_lease_that_is_closed_leaves_no_answer_behind),
         TEST(test_ahead__what_cannot_be_cancelled_is_given_up),
+        TEST(test_ahead__who_is_cancelled_while_it_reads_for_others_ends_at_once),
+        TEST(test_ahead__an_error_that_nobody_wanted_is_not_told_to_others),
+        TEST(test_ahead__last_words_that_come_with_another_answer_are_told),
+        TEST(test_ahead__nothing_follows_a_copy),
         TEST(test_ahead__each_allocation_may_fail),
         TEST(test_ahead__each_gets_its_own_answer),
     };

@@ -404,9 +404,39 @@ SCENARIO(test_rows__are_the_same_in_text_and_in_binary)
     return 0;
 }
 
+/* A server that refuses COPY FROM STDIN at once reads what stands behind it; one that first asks
+ * for data does not. Whichever it does, the next one must not get an answer that is not its own. */
+SCENARIO(test_copy__that_is_refused_leaves_no_answer_behind)
+{
+    static const char *const copies[] = {"copy v from stdin", "copy t from stdin",
+                                         "copy nowhere from stdin"};
+    const pier_args rows[] = {*PIER_ARGS(1), *PIER_ARGS(2)};
+    pier_error e = {0};
+    pier_db *lease = pier_db_lease(pool, &e);
+    EXPECT(pier_db_execute_script(lease,
+                                  "create table t(id int primary key); create view v as select * "
+                                  "from t",
+                                  &e) == 0);
+    EXPECT(pier_db_execute_many(lease, "insert into t values ($1)", rows, 2, &e) == 2);
+    for (int i = 0; i < 6; i++) {
+        pier_error refused = {0}, twice = {0};
+        int number = 0;
+        EXPECT(pier_db_execute(lease, copies[i % 3], NULL, &refused) < 0);
+        EXPECT(refused.status == PIER_ESQL);
+        EXPECT(pier_db_execute_many(lease, "insert into t values ($1)", rows, 2, &twice) < 0);
+        EXPECT(twice.status == PIER_ECONSTRAINT);
+        EXPECT(pier_db_fetch_into(lease, "select $1::int", PIER_ARGS(i), PIER_INTO(&number), &e) ==
+               1);
+        EXPECT(number == i);
+    }
+    pier_db_close(lease);
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        BOTH(test_copy__that_is_refused_leaves_no_answer_behind),
         TEST(test_arguments__up_to_what_the_protocol_can_count),
         TEST(test_arguments__of_a_row_and_of_a_cursor_have_the_same_limit),
         BOTH(test_arguments__text_with_a_zero_byte_is_refused_before_it_is_sent),

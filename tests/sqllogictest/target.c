@@ -167,7 +167,8 @@ int slt_session_close(struct slt_session *session, pier_error *err)
     int64_t status = 0;
     pier_db_close(session->db);
     if (session->schema[0]) {
-        status = execute_with_schema(session->pool, "drop schema if exists % cascade", session->schema, err);
+        status = execute_with_schema(session->pool, "drop schema if exists % cascade",
+                                     session->schema, err);
     }
     pier_db_close(session->pool);
     if (session->directory) {

@@ -226,6 +226,18 @@ static void test_answer__more_than_4_gb_of_rows_are_refused(void **state)
     pier__postgres_builder_fini(&builder);
 }
 
+/* Its size would be cut to 32 bits, and the rest of the text read as messages. */
+static void test_message__that_is_too_long_is_not_begun(void **state)
+{
+    (void)state;
+    pier__postgres_transport *transport = &peer.conn.transport;
+    assert_true(pier__message_parse(transport, "", "select 1", 8, NULL, 0));
+    size_t before = transport->out_size;
+    assert_false(pier__message_parse(transport, "", "select 1", (size_t)UINT32_MAX + 9, NULL, 0));
+    assert_int_equal(transport->out_size, before);
+    assert_int_equal(pier__postgres_transport_flush(transport), -1);
+}
+
 /* ---- How statements end ------------------------------------------------------------------- */
 
 static void assert_changes(const char *tag, size_t size, bool has_columns, int64_t changes)
@@ -374,6 +386,7 @@ static void test_answer__descriptions_and_rows_are_checked(void **state)
     ASSERT_LOST("t\0\0\0\7\0\2\0", "parameters");
     ASSERT_LOST("C\0\0\0\7abc", "tag");
     ASSERT_LOST("W\0\0\0\7\0\0\0", "replication");
+    ASSERT_LOST("G\0\0\0\7\0\0\0", "data"); /* nobody has copied */
 }
 
 /* A peer that claims to send a gigabyte gets no memory for it before it does. */
@@ -448,6 +461,7 @@ int main(void)
         TEST(test_answer__a_stream_is_taken_up_to_a_full_block),
         TEST(test_answer__rows_that_nobody_wants_are_dropped_as_they_come),
         TEST(test_answer__more_than_4_gb_of_rows_are_refused),
+        TEST(test_message__that_is_too_long_is_not_begun),
         TEST(test_answer__tags_tell_how_many_rows_were_changed),
         TEST(test_answer__the_first_error_counts),
         TEST(test_answer__a_fatal_error_is_the_last_word),
