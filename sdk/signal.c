@@ -43,6 +43,14 @@ static int take_over(int number)
     return sigaction(number, &action, &before[number]);
 }
 
+/* A scope that has left the table may still be in the hands of a handler on another thread. */
+static void await_handlers(void)
+{
+    while (atomic_load(&handlers_inside)) {
+        sched_yield();
+    }
+}
+
 int pier__signal_listen(pier_scope *scope, int number, pier_error *err)
 {
     if (number <= 0 || number >= NSIG) {
@@ -57,31 +65,38 @@ int pier__signal_listen(pier_scope *scope, int number, pier_error *err)
     if (slot == LISTENERS_MAX) {
         status = pier_error_set(
             err, PIER_EBUSY, "pier_scope_open: %d scopes listen to signals already", LISTENERS_MAX);
-    } else if (users[number] == 0 && take_over(number)) {
-        status = pier__error_system(err, PIER_EINVAL, errno,
-                                    "pier_scope_open: signal %d cannot be handled", number);
     } else {
-        users[number]++;
+        /* First: a signal that our handler takes finds the scope. */
         scope->signal = number;
         atomic_store(&table[slot], scope);
+        if (users[number] == 0 && take_over(number)) {
+            status = pier__error_system(err, PIER_EINVAL, errno,
+                                        "pier_scope_open: signal %d cannot be handled", number);
+            atomic_store(&table[slot], NULL);
+        } else {
+            users[number]++;
+        }
     }
     pthread_mutex_unlock(&lock);
+    if (status < 0) {
+        await_handlers();
+        scope->signal = 0; /* it does not listen */
+    }
     return status;
 }
 
 void pier__signal_unlisten(pier_scope *scope)
 {
     pthread_mutex_lock(&lock);
+    /* Last out of the table: whoever takes a signal meanwhile has something to do for it. */
+    if (--users[scope->signal] == 0) {
+        sigaction(scope->signal, &before[scope->signal], NULL);
+    }
     for (int i = 0; i < LISTENERS_MAX; i++) {
         if (atomic_load(&table[i]) == scope) {
             atomic_store(&table[i], NULL);
         }
     }
-    if (--users[scope->signal] == 0) {
-        sigaction(scope->signal, &before[scope->signal], NULL);
-    }
     pthread_mutex_unlock(&lock);
-    while (atomic_load(&handlers_inside)) {
-        sched_yield();
-    }
+    await_handlers();
 }

@@ -206,7 +206,16 @@ static bool start_attempt(pier__postgres_conn *conn, pier__db_op *op, const char
     return true;
 }
 
-static void note_timeout(pier__postgres_conn *conn)
+/* A server that lets nobody in yet has said so, and is asked again: that the time was up in the
+ * middle of it is no reason to say that there was no answer. */
+static bool has_said_why(pier__postgres_conn *conn)
+{
+    const pier__postgres_connecting *state = &conn->connecting;
+    return state->final && db_of(conn)->host_count == 1 &&
+           strcmp(state->failure.sqlstate, "57P03") == 0;
+}
+
+static void explain_timeout(pier__postgres_conn *conn)
 {
     char why[160];
     if (conn->connecting.phase == PHASE_READING) {
@@ -224,6 +233,13 @@ static void note_timeout(pier__postgres_conn *conn)
                    conn->base.db->name, why);
     if (conn->connecting.entered) {
         add_server(conn);
+    }
+}
+
+static void note_timeout(pier__postgres_conn *conn)
+{
+    if (!has_said_why(conn)) {
+        explain_timeout(conn);
     }
     if (waits_for_host(conn)) {
         pier__postgres_host_answered(conn, false);

@@ -90,6 +90,9 @@ PIER_API int pier_future_wait_first_error(pier_future *const *futures, size_t co
  * Has `cb` called on the loop thread when the operation has ended, always later, never from within
  * this call, and frees the future afterwards.
  *
+ * Another thread does not wait for `cb`: it may see the end of an operation that ended later before
+ * `cb` has been called.
+ *
  * When the runner has been closed there is no loop thread any more: the future is only freed.
  *
  * One exception: a future that failed because its handle was NULL, its runner closed or in another

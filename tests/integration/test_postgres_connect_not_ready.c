@@ -55,12 +55,34 @@ static pier_error open_both_ways(struct opening how, int status, int bound_ms)
 static void test_not_ready__is_waited_for_until_the_time_is_up(void **state)
 {
     (void)state;
+    /* Long enough for one answer from a machine that is busy. */
     pier_error err = open_both_ways(
-        (struct opening){.url = replica.url_tcp, .connect_timeout_ms = 300}, PIER_ECONNECT, 300);
+        (struct opening){.url = replica.url_tcp, .connect_timeout_ms = 1500}, PIER_ECONNECT, 1500);
     assert_string_equal(err.sqlstate, "57P03");
     assert_non_null(strstr(err.message, "try again when the server is ready"));
     open_both_ways((struct opening){.url = replica.url_tcp, .deadline_ms = 200}, PIER_ETIMEDOUT,
                    200);
+}
+
+/* Once it has been heard, an attempt that does not come to its end says nothing new. */
+static void test_not_ready__is_told_when_the_time_is_up_in_an_attempt(void **state)
+{
+    (void)state;
+    pier_error err = {0};
+    struct support_proxy *proxy = support_proxy_start(replica.port);
+    char url[128];
+    snprintf(url, sizeof url, "postgresql://postgres@127.0.0.1:%d/postgres",
+             support_proxy_port(proxy));
+    pier_future *future =
+        pier_db_open_async(runner, url, PIER_DB_OPTIONS(.connect_timeout_ms = 2000));
+    bool tried_again = support_proxy_wait_accepted(proxy, 2, BOUND_MS);
+    support_proxy_pause(proxy);
+    pier_db *pool = pier_db_open_finish(future, &err);
+    support_proxy_stop(proxy);
+    assert_true(tried_again);
+    assert_null(pool);
+    assert_int_equal(err.status, PIER_ECONNECT);
+    assert_string_equal(err.sqlstate, "57P03");
 }
 
 static void test_not_ready__another_host_is(void **state)
@@ -126,6 +148,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_not_ready__is_waited_for_until_the_time_is_up),
+        TEST(test_not_ready__is_told_when_the_time_is_up_in_an_attempt),
         TEST(test_not_ready__another_host_is),
         TEST(test_not_ready__what_is_final_is_told_at_once),
         TEST(test_not_ready__a_cancelled_request_ends_at_once),

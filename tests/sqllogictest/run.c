@@ -10,6 +10,8 @@
 #include <stdarg.h>
 #include <string.h>
 
+atomic_bool slt_interrupted;
+
 /* ---- Failures ----------------------------------------------------------------------------- */
 
 bool slt_is_lost(const struct slt_run *run, const pier_error *err)
@@ -167,6 +169,9 @@ static void run_script(struct slt_run *run, struct slt_script *script)
     struct slt_suite *suite = run->suite;
     pier_error err = {0};
     run->scope = pier_scope_open(suite->runner, PIER_SCOPE_OPTIONS(.signal = SIGINT), &err);
+    if (run->scope && atomic_load(&slt_interrupted)) {
+        pier_scope_cancel(run->scope); /* it came just before the scope listened */
+    }
     if (!run->scope || slt_session_open(&run->session, &suite->target, suite->runner, &err) < 0) {
         slt_fail_with(run, "no database could be made for this file", &err);
     } else {

@@ -40,6 +40,9 @@ struct slt_run {
 /* The rest of the file makes sense after the first two only. */
 enum slt_outcome { SLT_PASSED, SLT_FAILED, SLT_LOST };
 
+/* Ctrl-C came while no file's scope listened for it. Lock-free, so that a handler may set it. */
+extern atomic_bool slt_interrupted;
+
 /* Runs a file and reports it. On a plain thread or in a task. */
 void slt_run_file(struct slt_suite *suite, const char *path);
 

@@ -202,21 +202,18 @@ static int find_files(struct program *program, char **paths)
 
 /* While a file runs its scope takes SIGINT over; between files this does. A second one does not
  * wait for databases to be dropped. */
-static volatile sig_atomic_t interrupted;
-
 static void on_interrupt(int number)
 {
     (void)number;
-    if (interrupted) {
+    if (atomic_exchange(&slt_interrupted, true)) {
         _exit(1);
     }
-    interrupted = 1;
 }
 
 static void run_files(struct program *program)
 {
     size_t i;
-    while (!interrupted && !atomic_load(&program->suite.stop) &&
+    while (!atomic_load(&slt_interrupted) && !atomic_load(&program->suite.stop) &&
            (i = atomic_fetch_add(&program->next, 1)) < program->paths.count) {
         slt_run_file(&program->suite, slt_values_at(&program->paths, i));
     }
@@ -256,7 +253,7 @@ static int run_all(struct program *program)
         fprintf(stderr, "sqllogictest: %s\n", err.message);
     }
     pier_runner_close(suite->runner);
-    bool stopped = interrupted || atomic_load(&suite->interrupted);
+    bool stopped = atomic_load(&slt_interrupted) || atomic_load(&suite->interrupted);
     if (stopped) {
         fputs("sqllogictest: interrupted\n", stderr);
     }

@@ -7,6 +7,7 @@
 #include "tests/sqllogictest/values.h"
 
 #include <errno.h>
+#include <pier/scope.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,6 +70,26 @@ void slt_target_fini(struct slt_target *target)
 
 /* ---- SQLite ------------------------------------------------------------------------------- */
 
+/* Shielded from Ctrl-C: SQLite cannot be stopped while it opens a file, and one that nobody waits
+ * for would come into being after its directory has been emptied. */
+static int connect_sqlite(struct slt_session *session, const char *url, pier_runner *runner,
+                          pier_error *err)
+{
+    enum { MADE_MS = 60000 }; /* far longer than it takes: nobody else has the file */
+    pier_scope *shield =
+        pier_scope_open(runner, PIER_SCOPE_OPTIONS(.shield = true, .timeout_ms = MADE_MS), err);
+    if (!shield) {
+        return err->status;
+    }
+    session->pool = pier_db_open(runner, url, NULL, err);
+    session->db = pier_db_lease(session->pool, err);
+    /* Nobody misses these files after a power failure, and waiting for the disk is most of the
+     * time. */
+    int64_t status = pier_db_execute(session->db, "pragma synchronous = off", NULL, err);
+    pier_scope_close(shield);
+    return status < 0 ? (int)status : 0;
+}
+
 static int open_sqlite(struct slt_session *session, const struct slt_target *target,
                        pier_runner *runner, pier_error *err)
 {
@@ -84,13 +105,9 @@ static int open_sqlite(struct slt_session *session, const struct slt_target *tar
         slt_buffer_clear(&url);
         slt_buffer_print(&url, "sqlite:%s/test.db%s", session->directory, target->query);
     }
-    session->pool = pier_db_open(runner, url.data ? url.data : target->url, NULL, err);
-    session->db = pier_db_lease(session->pool, err);
-    /* Nobody misses these files after a power failure, and waiting for the disk is most of the
-     * time. */
-    int64_t status = pier_db_execute(session->db, "pragma synchronous = off", NULL, err);
+    int status = connect_sqlite(session, url.data ? url.data : target->url, runner, err);
     slt_buffer_fini(&url);
-    return status < 0 ? (int)status : 0;
+    return status;
 }
 
 static void remove_files(const char *directory)
@@ -136,19 +153,16 @@ static int open_postgres(struct slt_session *session, const struct slt_target *t
     if (!session->pool) {
         return err->status;
     }
-    char schema[sizeof session->schema];
-    /* Other runs, on other machines too, may use the same server. */
-    snprintf(schema, sizeof schema, "sqllogictest_%lld_%ld_%u", (long long)time(NULL),
-             (long)getpid(), atomic_fetch_add(&sessions, 1));
-    int64_t status = execute_with_schema(session->pool, "create schema %", schema, err);
-    if (status >= 0 || status == PIER_ECANCELLED) { /* which may have come too late */
-        memcpy(session->schema, schema, sizeof schema);
-    }
+    /* Other runs, on other machines too, may use the same server. It is noted before it is made,
+     * because the server may have made it where Ctrl-C ends the statement. */
+    snprintf(session->schema, sizeof session->schema, "sqllogictest_%lld_%ld_%u",
+             (long long)time(NULL), (long)getpid(), atomic_fetch_add(&sessions, 1));
+    int64_t status = execute_with_schema(session->pool, "create schema %", session->schema, err);
     if (status < 0) {
         return (int)status;
     }
     session->db = pier_db_lease(session->pool, err);
-    status = execute_with_schema(session->db, "set search_path to %", schema, err);
+    status = execute_with_schema(session->db, "set search_path to %", session->schema, err);
     return status < 0 ? (int)status : 0;
 }
 

@@ -349,6 +349,31 @@ class Interrupt(Case):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return int(fields[11]) + int(fields[12]) >= os.sysconf("SC_CLK_TCK") // 4
 
+    def interrupt_at_many_moments(self, url, left):
+        """Also while databases are made: nothing has failed then, and nothing stays. Gives no moment a name, since a
+        loaded machine would not keep to it."""
+        path = self.write(f"statement ok\nselect 1\n\nquery I\n{ENDLESS}\n----\n1\n")
+        other = self.write("statement ok\nselect 1\n", "y.test")
+        for ms in range(4, 64, 4):
+            process = subprocess.Popen(command("--db", url, "--jobs", "2", path, other), text=True,
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            time.sleep(ms / 1000)
+            process.send_signal(signal.SIGINT)
+            try:
+                out, err = process.communicate(timeout=TIMEOUT)
+            finally:
+                process.kill()
+                process.wait()
+            if process.returncode == -signal.SIGINT:  # before main
+                continue
+            self.assertEqual((process.returncode, err), (1, "sqllogictest: interrupted\n"), out)
+            self.assertRegex(out, r"\A[012] passed, 0 failed\n\Z")
+            self.assertFalse(left(process.pid), f"after {ms} ms")
+
+    def test_interrupt__at_any_moment_leaves_nothing(self):
+        self.interrupt_at_many_moments(f"sqlite:{self.directory}",
+                                       lambda pid: list(self.directory.glob("sqllogictest-*")))
+
     def test_interrupt__ends_a_blocking_query(self):
         self.interrupt("--db", f"sqlite:{self.directory}", ready=self.has_worked)
         self.assertEqual(sorted(path.name for path in self.directory.iterdir()), ["x.test", "y.test"])
@@ -404,6 +429,9 @@ class OnPostgres(Interrupt):
     def test_interrupt__ends_tasks(self):
         self.interrupt("--db", self.url, "--jobs", "2", ready=self.is_running)
         self.assertTrue(self.schemas_are_gone(self.pid))
+
+    def test_interrupt__at_any_moment_leaves_nothing(self):
+        self.interrupt_at_many_moments(self.url, lambda pid: not self.schemas_are_gone(pid))
 
     def test_schema__is_fresh_and_dropped(self):
         self.write(Program.good, "a.test")
