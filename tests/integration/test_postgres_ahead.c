@@ -447,9 +447,13 @@ static void test_ahead__an_error_that_nobody_wanted_is_not_told_to_others(void *
 {
     (void)state;
     pier_error err = {0};
+    char sql[64];
     open_lease();
+    int pid = backend();
     pier_future *future = start_behind_unwanted(SQL_ECHO, PIER_ARGS(5), SQL_DIVIDE, PIER_ARGS(0));
     support_proxy_kill_connections(proxy);
+    snprintf(sql, sizeof sql, "select pg_terminate_backend(%d)", pid); /* it sleeps on */
+    look_int(sql);
     assert_true(pier_db_execute_finish(future, &err) < 0);
     assert_int_equal(err.status, PIER_EIO);
     assert_null(strstr(err.message, "division"));
