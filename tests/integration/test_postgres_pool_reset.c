@@ -267,6 +267,41 @@ static void test_reset__that_the_server_refuses_closes_the_connection(void **sta
     look_int("grant execute on function pg_advisory_unlock_all() to public");
 }
 
+static int set_up_with_a_query(pier_db *connection, void *user_data, pier_error *err)
+{
+    int number = 0;
+    (void)user_data;
+    return pier_db_fetch_into(connection, "select 1", NULL, PIER_INTO(&number), err) == 1 ? 0 : -1;
+}
+
+/* The setup hook is the first to find that out; whoever borrows gets another connection all the
+ * same. */
+static void test_reset__that_the_server_refuses_before_a_setup_hook(void **state)
+{
+    (void)state;
+    needs_own_server();
+    pier_error err = {0};
+    char url[600];
+    make_guest();
+    look_int("revoke execute on function pg_advisory_unlock_all() from public");
+    const char *at = strstr(server.url_unix, "postgres@");
+    assert_non_null(at);
+    snprintf(url, sizeof url, "%.*sguest@%s", (int)(at - server.url_unix), server.url_unix,
+             at + strlen("postgres@"));
+    pier_db *pool = pier_db_open(runner, url,
+                                 PIER_DB_OPTIONS(.pool_max = 1, .reset = PIER_RESET_ALWAYS,
+                                                 .setup = set_up_with_a_query),
+                                 &err);
+    assert_string_equal(err.message, "");
+    pier_log_set(count_warning, PIER_LOG_WARNING, NULL);
+    for (int i = 0; i < 4; i++) {
+        run(pool, "select 'a text that is long enough to stand in memory of its own'");
+    }
+    pier_log_set(NULL, PIER_LOG_WARNING, NULL);
+    pier_db_close(pool);
+    look_int("grant execute on function pg_advisory_unlock_all() to public");
+}
+
 /* The borrower's own read-only default must not keep it from being undone. */
 static void test_reset__a_session_that_is_read_only(void **state)
 {
@@ -334,6 +369,7 @@ int main(void)
         TEST(test_reset__as_often_as_asked_for),
         TEST(test_reset__whose_session_ends_costs_the_next_nothing),
         TEST(test_reset__that_the_server_refuses_closes_the_connection),
+        TEST(test_reset__that_the_server_refuses_before_a_setup_hook),
         TEST(test_reset__a_session_that_is_read_only),
         TEST(test_reset__answered_when_the_connection_is_looked_at),
         BOTH(test_reset__on_whatever_steps_it),
