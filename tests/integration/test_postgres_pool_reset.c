@@ -239,18 +239,24 @@ static void count_warning(pier_log_level level, const char *message, void *user_
     atomic_fetch_add(&warnings, strstr(message, "PIER_RESET_NONE") != NULL);
 }
 
+/* Gives the URL of a user whose sessions the server does not reset. */
+static void refuse_resets(char *url, size_t size)
+{
+    make_guest();
+    look_int("revoke execute on function pg_advisory_unlock_all() from public");
+    const char *at = strstr(server.url_unix, "postgres@");
+    assert_non_null(at);
+    snprintf(url, size, "%.*sguest@%s", (int)(at - server.url_unix), server.url_unix,
+             at + strlen("postgres@"));
+}
+
 static void test_reset__that_the_server_refuses_closes_the_connection(void **state)
 {
     (void)state;
     needs_own_server();
     pier_error err = {0};
     char url[600];
-    make_guest();
-    look_int("revoke execute on function pg_advisory_unlock_all() from public");
-    const char *at = strstr(server.url_unix, "postgres@");
-    assert_non_null(at);
-    snprintf(url, sizeof url, "%.*sguest@%s", (int)(at - server.url_unix), server.url_unix,
-             at + strlen("postgres@"));
+    refuse_resets(url, sizeof url);
     pier_db *pool = pier_db_open(runner, url, PIER_DB_OPTIONS(.pool_max = 1), &err);
     assert_string_equal(err.message, "");
     atomic_store(&warnings, 0);
@@ -282,12 +288,7 @@ static void test_reset__that_the_server_refuses_before_a_setup_hook(void **state
     needs_own_server();
     pier_error err = {0};
     char url[600];
-    make_guest();
-    look_int("revoke execute on function pg_advisory_unlock_all() from public");
-    const char *at = strstr(server.url_unix, "postgres@");
-    assert_non_null(at);
-    snprintf(url, sizeof url, "%.*sguest@%s", (int)(at - server.url_unix), server.url_unix,
-             at + strlen("postgres@"));
+    refuse_resets(url, sizeof url);
     pier_db *pool = pier_db_open(runner, url,
                                  PIER_DB_OPTIONS(.pool_max = 1, .reset = PIER_RESET_ALWAYS,
                                                  .setup = set_up_with_a_query),
