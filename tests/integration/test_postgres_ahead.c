@@ -226,8 +226,8 @@ static void test_ahead__cancelling_one_does_not_cancel_those_behind_it(void **st
     bool sent = await_sent(before, 2);
     int accepted = support_proxy_accepted(proxy);
     pier_future_cancel(gate);
-    /* That nothing happens has no event: a cancel request would be under way at once, and after 20 ms
-     * again. A machine that is slow can only hide a failure here, not make one. */
+    /* That nothing happens has no event: a cancel request would be under way at once, and after 20
+     * ms again. A machine that is slow can only hide a failure here, not make one. */
     usleep(100000);
     bool cancels = support_proxy_accepted(proxy) > accepted;
     open_gate();
