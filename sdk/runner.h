@@ -86,7 +86,7 @@ struct pier_runner {
     _Atomic int64_t shielded_until; /* the latest of their deadlines */
 
     /* Close. */
-    int64_t close_until; /* of the thread that closes; 0: no bound */
+    _Atomic int64_t close_until; /* of the thread that closes; 0: no bound, or not yet closed */
     pier_runner_stop_cb stop_cb;
     void *stop_data;
     atomic_uint drained; /* 1 when the loop has nothing left to step */
