@@ -69,7 +69,11 @@ typedef struct pier__wait {
     unsigned events;     /* PIER__READABLE | PIER__WRITABLE */
     pier__watch **watch; /* the loop's watch of a connection, kept between operations; NULL: one
                             for this wait alone, as sockets that are being connected need */
-    int64_t until;       /* a moment (pier__now); 0: none */
+    /* How a thread waits for events that are PIER__READABLE alone, at first: reads, and blocks in
+     * that for PIER__PARK_QUICK_MS at most. True: something has come, even if it is the end. A
+     * system call less than to wait and then to read. NULL: the thread only waits. */
+    bool (*receive)(pier__op *op);
+    int64_t until; /* a moment (pier__now); 0: none */
     void (*work)(pier__op *op);
     struct pier_lane *lane;
 } pier__wait;

@@ -79,6 +79,16 @@ static void block_here(pier__op *op, int64_t until)
     op->cls->block(op, (int)ms);
 }
 
+/* Waits for the descriptor. Gives events, or 0. */
+static unsigned await_fd(pier__op *op, int64_t until, bool quick)
+{
+    const int64_t receiving = PIER__PARK_QUICK_MS * INT64_C(1000000);
+    if (quick && op->wait.receive && (!until || until - pier__now() >= receiving)) {
+        return op->wait.receive(op) ? PIER__READABLE : 0;
+    }
+    return pier__park_poll(op->parker, op->wait.fd, op->wait.events >> 1, until, quick) << 1;
+}
+
 /* Sleeps until whatever ends the wait, or earlier. Gives events, or 0. */
 static unsigned sleep_here(pier__op *op, int64_t until, bool quick)
 {
@@ -88,13 +98,14 @@ static unsigned sleep_here(pier__op *op, int64_t until, bool quick)
         pier__blocked_enter(&blocked, op);
     }
     if (op->wait.kind == PIER__WAIT_FD) {
-        events = pier__park_poll(op->parker, op->wait.fd, op->wait.events >> 1, until, quick) << 1;
+        events = await_fd(op, until, quick);
     } else if (op->wait.kind == PIER__WAIT_BLOCK) {
         block_here(op, until);
         events = PIER__BLOCKED;
     } else {
         /* The first wait is short, so that it ends before close must know of it. */
-        pier__park(op->parker, quick ? pier__earlier(until, pier__now() + 10000000) : until);
+        int64_t soon = pier__now() + PIER__PARK_QUICK_MS * INT64_C(1000000);
+        pier__park(op->parker, quick ? pier__earlier(until, soon) : until);
     }
     pier__blocked_leave(&blocked);
     return events;

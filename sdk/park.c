@@ -25,7 +25,7 @@ enum { EMPTY, NOTIFIED, PARKED, POLLING };
 
 /* No wait is longer, so that nothing hangs on a wake-up that was lost. */
 #define LONGEST INT64_C(1000000000)
-#define QUICK INT64_C(10000000)
+#define QUICK (PIER__PARK_QUICK_MS * INT64_C(1000000))
 
 struct pier__parker {
     atomic_uint state; /* EMPTY, NOTIFIED before or during a wait, PARKED or POLLING during one */

@@ -16,9 +16,11 @@ pier__parker *pier__parker_self(void);
 void pier__park(pier__parker *parker, int64_t until);
 
 enum { PIER__PARK_READ = 1, PIER__PARK_WRITE = 2 };
+enum { PIER__PARK_QUICK_MS = 10 };
 
-/* Waits for a descriptor as well. With `quick` only for that, and 10 ms at most: most answers come
- * in that time, and a second descriptor costs each of them 8 %. Gives what became ready, or 0. */
+/* Waits for a descriptor as well. With `quick` only for that, and PIER__PARK_QUICK_MS at most: most
+ * answers come in that time, and a second descriptor costs each of them 8 %. Gives what became
+ * ready, or 0. */
 unsigned pier__park_poll(pier__parker *parker, int fd, unsigned events, int64_t until, bool quick);
 
 /* Wakes the thread that waits, or is about to. Any thread; async-signal-safe. NULL is harmless. */

@@ -71,9 +71,9 @@ typedef struct pier__pool {
     int waiting_max; /* who may wait; 0: any number, negative: nobody */
     bool backs_off;
     pier__op *keeper; /* woken when something is to be made or tried again; NULL: none */
+    atomic_int total; /* made or being made; changed under the lock */
     /* Guarded by lock. */
-    int total; /* made or being made */
-    int open;  /* of them those that can be used */
+    int open; /* of them those that can be used */
     int waiting;
     bool closed;
     bool refuses; /* things that are given back, or some of them */

@@ -6,6 +6,7 @@
 
 #include "sdk/alloc.h"
 #include "sdk/loop_internal.h"
+#include <fcntl.h>
 
 struct pier__watch {
     uv_poll_t poll;
@@ -61,7 +62,13 @@ pier__watch *pier__watch_open_on_loop(pier_runner *runner, int fd)
     if (!watch) {
         return NULL;
     }
-    if (uv_poll_init(pier__loop_uv_on_loop(runner), &watch->poll, fd)) {
+    /* libuv makes it non-blocking, but threads may want to block in it. */
+    int flags = fcntl(fd, F_GETFL);
+    int status = uv_poll_init(pier__loop_uv_on_loop(runner), &watch->poll, fd);
+    if (flags >= 0 && !(flags & O_NONBLOCK)) {
+        fcntl(fd, F_SETFL, flags);
+    }
+    if (status) {
         pier__free(watch);
         return NULL;
     }

@@ -42,6 +42,9 @@ static void close_attempt(pier__postgres_conn *conn)
 {
     pier__postgres_start_free(conn->connecting.start);
     conn->connecting.start = NULL;
+    if (conn->pg) {
+        pier__postgres_transport_give_back(&conn->transport);
+    }
     PQfinish(conn->pg);
     conn->pg = NULL;
     conn->fd = -1;
@@ -102,6 +105,7 @@ static void wait_for_socket(pier__postgres_conn *conn, pier__db_op *op, unsigned
     wait->fd = PQsocket(conn->pg);
     wait->events = events;
     wait->watch = NULL; /* the socket may be another one after the next step */
+    wait->receive = NULL;
     wait->until = conn->connecting.attempt_until;
 }
 

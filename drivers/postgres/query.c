@@ -202,6 +202,23 @@ static int64_t clean_up_bound(pier__postgres_conn *conn)
     return conn->cancel ? conn->until : pier__earlier(conn->until, conn->cancel_at);
 }
 
+/* A thread may wait by receiving. A unix socket wakes it a first time when the server has read the
+ * request: where several connections keep the machine busy the answer is there by the time that it
+ * runs; a single client, which the scheduler likes to put beside its server on one core, would pay
+ * a sixth for it. */
+static bool may_receive(const pier__postgres_conn *conn)
+{
+    return conn->transport.may_block &&
+           (!conn->transport.local ||
+            atomic_load_explicit(&conn->base.pool->total, memory_order_relaxed) > 1);
+}
+
+static bool receive_here(pier__op *op)
+{
+    pier__postgres_conn *conn = pier__postgres_conn_of((pier__db_op *)op);
+    return pier__postgres_transport_await(&conn->transport, conn->wanted) != PIER__CAME_NOTHING;
+}
+
 static void wait_for_socket(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
@@ -211,6 +228,7 @@ static void wait_for_socket(pier__db_op *op)
     bool more = conn->flushing && !conn->corked;
     wait->events = more ? PIER__READABLE | PIER__WRITABLE : PIER__READABLE;
     wait->watch = &conn->base.watch;
+    wait->receive = !more && may_receive(conn) ? receive_here : NULL;
     wait->until = conn->until ? clean_up_bound(conn) : 0;
 }
 

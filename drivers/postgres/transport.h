@@ -4,7 +4,8 @@
  * The bytes of a session. libpq opens it, with all that belongs to that: addresses, TLS, passwords;
  * from then on its socket is read and written here, and libpq only cancels and ends it. What is to
  * be sent is collected in one buffer, what comes is read into another, from which rows are handed
- * over without being copied. Never blocks. Used by whoever has the connection's turn.
+ * over without being copied. Blocks only where that is said. Used by whoever has the connection's
+ * turn.
  */
 #include <libpq-fe.h>
 #include <stdbool.h>
@@ -12,7 +13,9 @@
 
 typedef struct pier__postgres_transport {
     int fd;
-    void *ssl; /* of libpq's, when the session is encrypted */
+    void *ssl;      /* of libpq's, when the session is encrypted */
+    bool may_block; /* the socket blocks, though not for long, unless a call says otherwise */
+    bool local;     /* it is a unix socket */
     /* What came: bytes from `in_at` to `in_size` have not been looked at yet, those from `in_keep`
      * on must stay together, because rows in them are being collected. A byte more than `in_room`
      * is there. */
@@ -36,6 +39,9 @@ typedef enum pier__postgres_came {
 
 /* Takes a session over that libpq has just opened. False: `why` says why not. */
 bool pier__postgres_transport_open(pier__postgres_transport *transport, PGconn *pg);
+/* Leaves the socket as libpq has made it, which ends the session next. Harmless where it was never
+ * opened. */
+void pier__postgres_transport_give_back(pier__postgres_transport *transport);
 /* Frees what it holds; the socket stays libpq's. Harmless where it was never opened. */
 void pier__postgres_transport_fini(pier__postgres_transport *transport);
 
@@ -50,6 +56,9 @@ int pier__postgres_transport_flush(pier__postgres_transport *transport);
  * which some have come. */
 pier__postgres_came pier__postgres_transport_receive(pier__postgres_transport *transport,
                                                      size_t wanted);
+/* The same, but waits for something to come, for PIER__PARK_QUICK_MS at most. Needs `may_block`. */
+pier__postgres_came pier__postgres_transport_await(pier__postgres_transport *transport,
+                                                   size_t wanted);
 /* Gives the buffer away, from `in_keep` to `in_at` with a zero byte behind it, and goes on with
  * another; the caller frees it. NULL: no memory, and nothing has changed. */
 char *pier__postgres_transport_take(pier__postgres_transport *transport);
