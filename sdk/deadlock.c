@@ -322,7 +322,8 @@ static void look_on_loop(pier__post *post)
 
 void pier__deadlock_look_on_loop(pier__op *op)
 {
-    if (op->cls->shielded || op->cancelled || !(op->cls->waits_for || op->working)) {
+    if (op->cls->shielded || op->cancelled || !(op->cls->waits_for || op->working) ||
+        op->wait.kind == PIER__WAIT_FD) {
         return;
     }
     pier__walk walk;

@@ -224,7 +224,7 @@ static void step(pier__op *op, unsigned events)
     pier__seen_begin(op->runner, "a step of", op);
     op->cls->step(op, events);
     pier__seen_count(&op->runner->seen.steps);
-    pier__seen_end(op->runner, op);
+    pier__seen_end_quickly(op->runner, op);
     if (!pier__op_settled(op) && !arm(op)) {
         /* Nothing was started, so it can end where it stands. */
         op->cancelled = PIER_ENOMEM;

@@ -215,6 +215,20 @@ static void trace_end(const pier__op *op)
     pier__trace_end(&trace);
 }
 
+static void lock(pier__op *op)
+{
+    if (!op->apart) {
+        pthread_mutex_lock(&op->lock);
+    }
+}
+
+static void unlock(pier__op *op)
+{
+    if (!op->apart) {
+        pthread_mutex_unlock(&op->lock);
+    }
+}
+
 static void settle(pier__op *op)
 {
     if (op->began) {
@@ -225,11 +239,11 @@ static void settle(pier__op *op)
         atomic_store_explicit(&op->state, PIER__SETTLED, memory_order_release);
         return;
     }
-    pthread_mutex_lock(&op->lock);
+    lock(op);
     atomic_store_explicit(&op->state, PIER__SETTLED, memory_order_release);
     pier__listener *listener = op->listeners;
     op->listeners = NULL;
-    pthread_mutex_unlock(&op->lock);
+    unlock(op);
     while (listener) {
         pier__listener *next = listener->next;
         listener->settled(listener, op);
@@ -328,13 +342,13 @@ pier__op *pier__op_refuse(pier__op *op, int status, const char *format, ...)
 
 void pier__op_listen(pier__op *op, pier__listener *listener)
 {
-    pthread_mutex_lock(&op->lock);
+    lock(op);
     bool settled = pier__op_settled(op);
     if (!settled) {
         listener->next = op->listeners;
         op->listeners = listener;
     }
-    pthread_mutex_unlock(&op->lock);
+    unlock(op);
     if (settled) {
         listener->settled(listener, op);
     }
@@ -343,7 +357,7 @@ void pier__op_listen(pier__op *op, pier__listener *listener)
 bool pier__op_unlisten(pier__op *op, pier__listener *listener)
 {
     bool found = false;
-    pthread_mutex_lock(&op->lock);
+    lock(op);
     for (pier__listener **at = &op->listeners; *at; at = &(*at)->next) {
         if (*at == listener) {
             *at = listener->next;
@@ -351,7 +365,7 @@ bool pier__op_unlisten(pier__op *op, pier__listener *listener)
             break;
         }
     }
-    pthread_mutex_unlock(&op->lock);
+    unlock(op);
     return found;
 }
 

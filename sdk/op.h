@@ -149,6 +149,8 @@ struct pier_future {
     int64_t deadline;     /* of its scope */
     int cancelled;        /* the status that PIER__CANCEL came with */
     bool on_loop;
+    bool apart;          /* one that only the loop thread knows: the task that waits in it has no
+                            future of it */
     bool owns;           /* `own` has been called */
     bool working;        /* wait.work is queued on, or run by, a lane */
     pier__op *lane_next; /* guarded by that lane's lock */

@@ -99,6 +99,7 @@ pier_future *pier__task_run_op(pier__op *op, pier_error *err)
         op->deadline = op->scope->deadline;
     }
     op->on_loop = true;
+    op->apart = true;
     op->holder = task;
     pier__op_trace_begin(op);
     atomic_store(&op->mail, PIER__MAIL_LOOP);
