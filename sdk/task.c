@@ -35,12 +35,13 @@ struct pier_task {
     pier_scope *scope;   /* the task's own */
     pier_scope *ambient; /* innermost, while the task is suspended */
     pier__op *awaited;   /* what it is suspended for */
+    bool suspended;      /* for that */
     bool answered;       /* that has settled, or been abandoned */
-    bool yielding;       /* `turn` is in the queue of what is ready */
+    bool yielding;       /* it waits for its turn, for nothing else */
     bool ended;          /* its function has returned */
     int returned;
     pier_error *err; /* of a function that failed; NULL: no memory for it */
-    pier__post turn;
+    pier__post turn; /* it goes on: while it yields, or is suspended and has been answered */
 };
 
 /* ---- In the fiber ------------------------------------------------------------------------- */
@@ -63,10 +64,22 @@ static void run_fiber(void *arg)
     task->err = (pier_error *)(void *)pier__memdup(&err, sizeof err);
 }
 
+static void take_turn(pier__post *post);
+
+/* Within a step, as a rule; then it need not go through its mail. */
 static void answer(pier_task *task)
 {
-    if (!task->answered) {
-        task->answered = true;
+    if (task->answered) {
+        return;
+    }
+    task->answered = true;
+    if (!task->suspended) {
+        return; /* it finds out by itself */
+    }
+    if (task->op.runner->depth > 0) {
+        task->turn.run = take_turn;
+        pier__loop_push_on_loop(task->op.runner, &task->turn);
+    } else {
         pier__op_wake(&task->op);
     }
 }
@@ -116,9 +129,11 @@ pier_future *pier__task_run_op(pier__op *op, pier_error *err)
     task->awaited = op;
     task->answered = false;
     pier__deadlock_look_on_loop(op);
+    task->suspended = true;
     while (!task->answered) {
         pier__fiber_suspend(task->fiber);
     }
+    task->suspended = false;
     task->awaited = NULL;
     op->abandon = NULL;
     if (pier__op_settled(op)) {
