@@ -398,10 +398,23 @@ void pier__postgres_collect(pier__postgres_conn *conn)
     }
 }
 
+/* Is what comes next a notice, a setting, last words or a notification? Anything else would be
+ * taken for a part of the next answer. */
+static bool may_come_unasked(pier__postgres_conn *conn)
+{
+    const pier__postgres_transport *transport = &conn->transport;
+    char letter = transport->in_at < transport->in_size ? transport->in[transport->in_at] : 'N';
+    if (letter && strchr("NSEA", letter)) {
+        return true;
+    }
+    lose(conn, "the server sent an answer that nobody had asked for");
+    return false;
+}
+
 void pier__postgres_collect_unasked(pier__postgres_conn *conn)
 {
     pier__postgres_transport *transport = &conn->transport;
-    while (!conn->lost && conn->syncs == 0 && take_message(conn)) {
+    while (!conn->lost && conn->syncs == 0 && may_come_unasked(conn) && take_message(conn)) {
     }
     transport->in_keep = transport->in_at;
 }

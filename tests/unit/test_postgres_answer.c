@@ -327,6 +327,55 @@ static void test_answer__what_comes_unasked_is_taken_between(void **state)
     assert_string_equal(peer.conn.said.words, "terminating");
 }
 
+/* Taken for the beginning of the next answer it would put cells of these rows, whose bytes are gone
+ * by then, before that one's own. */
+static void test_answer__nobody_has_asked_for_ends_an_idle_session(void **state)
+{
+    (void)state;
+    static const char letters[] = "TtDCEZNSA123GHIWdcns";
+    for (const char *at = letters; *at; at++) {
+        listener_close(&peer);
+        assert_true(listener_open(&peer));
+        peer.conn.syncs = 0;
+        said.size = 0;
+        if (*at == 'T') {
+            ANSWER(&said, 'T', ANSWER_COLUMNS);
+            ANSWER(&said, 'D', "\0\2\0\0\0\00242\0\0\0\5shore");
+        } else {
+            ANSWER(&said, *at, "SNOTICE\0C00000\0Mhello\0\0");
+        }
+        say(said.bytes, said.size);
+        bool allowed = strchr("ENSA", *at) != NULL;
+        assert_int_equal(pier__postgres_was_left(&peer.conn), !allowed);
+        assert_int_equal(peer.conn.lost, !allowed);
+        assert_int_equal(peer.conn.builder.count, 0);
+        assert_null(peer.conn.columns);
+    }
+}
+
+static void say_notices(int count)
+{
+    said.size = 0;
+    for (int i = 0; i < count; i++) {
+        ANSWER(&said, 'N', "SNOTICE\0VNOTICE\0C00000\0Mthe same once more\0\0");
+    }
+    say(said.bytes, said.size);
+}
+
+/* Whoever looks would never be done with it. */
+static void test_answer__that_has_no_end_ends_an_idle_session(void **state)
+{
+    (void)state;
+    enum { FEW = 10, MANY = 1000 };
+    peer.conn.syncs = 0;
+    say_notices(FEW);
+    assert_false(pier__postgres_was_left(&peer.conn));
+    assert_int_equal(peer.conn.transport.in_at, peer.conn.transport.in_size);
+    say_notices(MANY);
+    assert_true(pier__postgres_was_left(&peer.conn));
+    assert_true(peer.conn.transport.in_room < 4096);
+}
+
 /* ---- Nonsense ----------------------------------------------------------------------------- */
 
 static void assert_lost(const char *bytes, size_t size, const char *why)
@@ -466,6 +515,8 @@ int main(void)
         TEST(test_answer__the_first_error_counts),
         TEST(test_answer__a_fatal_error_is_the_last_word),
         TEST(test_answer__what_comes_unasked_is_taken_between),
+        TEST(test_answer__nobody_has_asked_for_ends_an_idle_session),
+        TEST(test_answer__that_has_no_end_ends_an_idle_session),
         TEST(test_answer__what_is_no_message_loses_the_session),
         TEST(test_answer__descriptions_and_rows_are_checked),
         TEST(test_answer__a_size_is_not_believed),
