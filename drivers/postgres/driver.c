@@ -1,6 +1,6 @@
 /*
- * The Postgres driver: what the sdk calls. Connections never block, and are driven by whoever
- * waits: a thread with poll(2), or the loop.
+ * The Postgres driver: what the sdk calls. Connections are driven by whoever waits: a thread
+ * with poll(2) or recv(2), or the loop. Nothing else blocks in them.
  */
 #include "drivers/postgres/conn.h"
 #include "drivers/postgres/url.h"

@@ -216,7 +216,9 @@ static bool may_receive(const pier__postgres_conn *conn)
 static bool receive_here(pier__op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of((pier__db_op *)op);
-    return pier__postgres_transport_await(&conn->transport, conn->wanted) != PIER__CAME_NOTHING;
+    pier__postgres_came came = pier__postgres_transport_await(&conn->transport, conn->wanted);
+    conn->lost |= came == PIER__CAME_END;
+    return came != PIER__CAME_NOTHING;
 }
 
 static void wait_for_socket(pier__db_op *op)

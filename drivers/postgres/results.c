@@ -42,10 +42,11 @@ bool pier__postgres_block_is_full(const pier__postgres_conn *conn)
 
 void pier__postgres_receive(pier__postgres_conn *conn)
 {
-    /* Whoever looked after the connection in the pool may have read it already. */
+    /* Whoever looked after the connection in the pool may have read it already, or the thread that
+     * waited for it. */
     if (conn->transport.in_at < conn->transport.in_size) {
         pier__postgres_collect(conn);
-        if (conn->answered || conn->lost) {
+        if (conn->answered || conn->lost || (conn->stream && pier__postgres_block_is_full(conn))) {
             return;
         }
     }
