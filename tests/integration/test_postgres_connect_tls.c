@@ -311,6 +311,71 @@ static void test_tls__is_cut_during_the_handshake(void **state)
     assert_true(failed);
 }
 
+/* A block ends anywhere in what OpenSSL has decrypted; what is left inside it, often all the rest,
+ * shows in no socket. A status: that of the first statement behind it. */
+static int close_in_the_midst(pier_db *pool, int width, int rows, pier_error *err)
+{
+    int number = 0;
+    pier_cursor *cursor = pier_db_cursor(pool, "select repeat('x', $1) from generate_series(1, $2)",
+                                         PIER_ARGS(width, rows), err);
+    if (!pier_cursor_next(cursor)) {
+        return -1;
+    }
+    if (pier_cursor_close(cursor, err) < 0) {
+        return -1;
+    }
+    int got = pier_db_fetch_into(pool, "select $1::int", PIER_ARGS(rows), PIER_INTO(&number), err);
+    return got == 1 && number == rows ? 0 : -1;
+}
+
+static int close_many(pier_task *self, void *arg, pier_error *err)
+{
+    (void)self;
+    enum { ROWS_OF_A_BLOCK = 256 };
+    for (int width = 20; width <= 100; width += 5) {
+        for (int rows = ROWS_OF_A_BLOCK; rows < 2 * ROWS_OF_A_BLOCK; rows += 16) {
+            if (close_in_the_midst(arg, width, rows, err) < 0) {
+                return err->status ? err->status
+                                   : pier_error_set(err, PIER_EUSER, "%d rows of %d", rows, width);
+            }
+        }
+    }
+    return 0;
+}
+
+/* The process of its only connection; 0: that is not encrypted. */
+static int encrypted_backend(pier_db *pool)
+{
+    pier_error err = {0};
+    int pid = 0;
+    int got =
+        pier_db_fetch_into(pool, "select pid from pg_stat_ssl where pid = pg_backend_pid() and ssl",
+                           NULL, PIER_INTO(&pid), &err);
+    assert_string_equal(err.message, "");
+    return got == 1 ? pid : 0;
+}
+
+/* Nothing is left for the next statement, and the connection stays. */
+static void test_tls__cursors_are_closed_in_the_midst(void **state)
+{
+    (void)state;
+    needs_openssl();
+    show_certificate("right");
+    char url[200];
+    pier_error err = {0};
+    snprintf(url, sizeof url, "postgresql://postgres@127.0.0.1:%d/postgres?sslmode=require",
+             server.port);
+    pier_db *pool = pier_db_open(runner, url, PIER_DB_OPTIONS(.pool_max = 1), &err);
+    int pid = encrypted_backend(pool);
+    int status = close_many(NULL, pool, &err);
+    status |= pier_task_run(runner, close_many, pool, &err);
+    assert_string_equal(err.message, "");
+    assert_int_equal(status, 0);
+    assert_int_equal(encrypted_backend(pool), pid);
+    assert_true(pid > 0);
+    pier_db_close(pool);
+}
+
 static int require_tls(void)
 {
     return write_hba("hostssl all all 127.0.0.1/32 trust") == 0 &&
@@ -344,6 +409,7 @@ int main(void)
         TEST(test_tls__channel_binding_without_tls),
         TEST(test_tls__channel_binding_without_scram),
         TEST(test_tls__is_cut_during_the_handshake),
+        TEST(test_tls__cursors_are_closed_in_the_midst),
         TEST(test_tls__the_server_requires_it), /* last: it changes who is let in */
     };
     return cmocka_run_group_tests(tests, start_with_authority, stop_server);
