@@ -7,6 +7,7 @@
 #include "drivers/postgres/names.h"
 #include "drivers/postgres/statement_cache.h"
 #include "drivers/postgres/text.h"
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,6 +148,19 @@ static void add_texts(pier_error *err, const pier__postgres_report *report)
     }
 }
 
+/* The server stumbles over a mark with a name behind it, and has read strings, comments and casts
+ * before it says so: in a statement that was sent without names that is meant as one. */
+static void add_names_remedy(pier_error *err, const pier__postgres_report *report, const char *at,
+                             size_t size)
+{
+    if (size > 1 && (*at == ':' || *at == '$') && (isalpha((unsigned char)at[1]) || at[1] == '_') &&
+        strcmp(pier__postgres_sqlstate(report), "42601") == 0) {
+        size_t length = strlen(err->message);
+        snprintf(err->message + length, sizeof err->message - length,
+                 "; arguments by name are given with PIER_NAMED");
+    }
+}
+
 /* The server counts characters from 1. Where the statement has lines, the message names the place.
  */
 static void add_position(pier_error *err, const pier__postgres_report *report, const char *sql,
@@ -162,7 +176,8 @@ static void add_position(pier_error *err, const pier__postgres_report *report, c
     snprintf(number, sizeof number, "%lu", position);
     pier__error_add_field(err, PIER_FIELD_POSITION, number);
     unsigned long line = 1, column = 1;
-    for (size_t at = 0; sql && at < sql_size && position > 1; position--) {
+    size_t at = 0;
+    for (; sql && at < sql_size && position > 1; position--) {
         size_t width = pier__postgres_utf8_width(sql + at, sql_size - at);
         bool ends = sql[at] == '\n';
         line += ends;
@@ -173,6 +188,9 @@ static void add_position(pier_error *err, const pier__postgres_report *report, c
     if (line > 1) {
         snprintf(err->message + length, sizeof err->message - length, " (line %lu, column %lu)",
                  line, column);
+    }
+    if (!names && sql && at < sql_size) {
+        add_names_remedy(err, report, sql + at, sql_size - at);
     }
 }
 

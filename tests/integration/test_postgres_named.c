@@ -140,6 +140,32 @@ SCENARIO(test_named__what_looks_like_a_name_is_explained)
     return 0;
 }
 
+SCENARIO(test_named__numbered_arguments_for_names_are_explained)
+{
+    pier_error e = {0};
+    const char *remedy = "; arguments by name are given with PIER_NAMED: ";
+    static const char *const meant[] = {"select 'caf\xc3\xa9'::text, :id", "select $id",
+                                        "select '\xc3\xa9',\n:_id",
+                                        "update t set name = :name where id = :id",
+                                        "delete from t where id = /* :no */ :id"};
+    for (size_t i = 0; i < sizeof meant / sizeof *meant; i++) {
+        e = (pier_error){0};
+        EXPECT(pier_db_execute(pool, meant[i], i % 2 ? PIER_ARGS(7) : NULL, &e) == PIER_ESQL);
+        EXPECT(strcmp(e.sqlstate, "42601") == 0 && strstr(e.message, remedy));
+    }
+    static const char *const wrong[] = {"select ':id' frm t, u", "select 1 :", "select :1",
+                                        "select id::int frm t, u", "select id from :\"id\""};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        e = (pier_error){0};
+        EXPECT(pier_db_execute(pool, wrong[i], NULL, &e) == PIER_ESQL);
+        EXPECT(strcmp(e.sqlstate, "42601") == 0 && !strstr(e.message, "PIER_NAMED"));
+    }
+    e = (pier_error){0};
+    EXPECT(pier_db_execute(pool, "select :id :id", PIER_NAMED("id", 7), &e) == PIER_ESQL);
+    EXPECT(!strstr(e.message, "PIER_NAMED"));
+    return 0;
+}
+
 SCENARIO(test_named__an_argument_given_twice_is_named)
 {
     pier_error e = {0};
@@ -677,6 +703,7 @@ int main(void)
         BOTH_TABLE(test_named__a_missing_argument_is_named),
         BOTH_TABLE(test_named__an_unknown_argument_is_named),
         BOTH_TABLE(test_named__what_looks_like_a_name_is_explained),
+        BOTH_TABLE(test_named__numbered_arguments_for_names_are_explained),
         BOTH_TABLE(test_named__an_argument_given_twice_is_named),
         BOTH_TABLE(test_named__an_argument_of_the_wrong_type_is_named),
         BOTH(test_named__needs_strings_that_can_be_read),
