@@ -27,6 +27,19 @@ static void take_block(pier__postgres_conn *conn)
     pier_result_free(block);
 }
 
+/* Some of it comes before anything is asked; the rest is the answer. Gives how much. */
+static size_t hear_idle(listener *peer, const uint8_t *data, size_t size)
+{
+    pier__postgres_conn *conn = &peer->conn;
+    size_t idle = size / 2 < PIECE ? size / 2 : PIECE;
+    conn->syncs = 0;
+    if (!listener_hear(peer, (const char *)data, idle) || pier__postgres_was_left(conn)) {
+        conn->lost = true;
+    }
+    conn->syncs = 1;
+    return idle;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -41,7 +54,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     conn->goal = 2;
     conn->many.counting = data[0] & 4;
     peer.db.unnamed = data[0] & 8;
-    for (size_t at = 1; at < size && !conn->answered && !conn->lost;) {
+    size_t at = 1 + (data[0] & 16 ? hear_idle(&peer, data + 1, size - 1) : 0);
+    while (at < size && !conn->answered && !conn->lost) {
         size_t piece = size - at < PIECE ? size - at : PIECE;
         if (!listener_hear(&peer, (const char *)data + at, piece)) {
             break;
