@@ -49,6 +49,9 @@ static ssize_t receive(int fd, char *buffer, size_t size)
     size_t have = 0;
     while (have < size) {
         ssize_t got = recv(fd, buffer + have, size - have, 0);
+        if (got < 0 && errno == EINTR) {
+            continue; /* a bounded recv is not begun again after the process has been stopped */
+        }
         if (got < 0) {
             return -1;
         }
