@@ -352,7 +352,7 @@ static void test_deadline__of_ending_scopes_on_a_server_that_does_not_answer_any
 struct cancelled {
     pthread_t thread;
     _Atomic(pier_scope *) scope;
-    atomic_bool left;
+    atomic_bool left, told;
     int64_t status;
     pier_error err;
 };
@@ -367,6 +367,11 @@ static bool has_left(void *user_data)
     return atomic_load(&((struct cancelled *)user_data)->left);
 }
 
+static bool is_told(void *user_data)
+{
+    return atomic_load(&((struct cancelled *)user_data)->told);
+}
+
 static void *run_in_scope(void *arg)
 {
     struct cancelled *cancelled = arg;
@@ -374,6 +379,7 @@ static void *run_in_scope(void *arg)
     atomic_store(&cancelled->scope, scope);
     cancelled->status = pier_db_execute(db, "select pg_sleep(30)", NULL, &cancelled->err);
     atomic_store(&cancelled->left, true);
+    support_wait_until(is_told, cancelled, BOUND_MS); /* it must not be closed before */
     pier_scope_close(scope);
     return NULL;
 }
@@ -387,6 +393,7 @@ static void test_cancel__of_a_scope_by_another_thread(void **state)
     assert_true(await_running("pg_sleep", 1));
     int64_t started = support_now_ms();
     pier_scope_cancel(atomic_load(&cancelled.scope));
+    atomic_store(&cancelled.told, true);
     assert_true(support_wait_until(has_left, &cancelled, BOUND_MS));
     assert_true(support_now_ms() - started < AT_ONCE_MS);
     pthread_join(cancelled.thread, NULL);
