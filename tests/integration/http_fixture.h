@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "tests/support/server.h"
+#include <pier/debug.h>
 #include <pier/http.h>
 #include <pier/scope.h>
 #include <pier/task.h>
@@ -113,6 +114,25 @@ static __attribute__((unused)) pier_response *request(face_kind face, const char
                                                       pier_error *err)
 {
     return request_of(http, face, method, url, options, err);
+}
+
+/* Is a thread in a call on this runner? */
+static __attribute__((unused)) bool is_inside(void *of)
+{
+    pier_loop_stats stats;
+    pier_runner_stats(of, &stats);
+    return stats.threads > 0;
+}
+
+/* Lets the answer to /gated/KEY go on. */
+static __attribute__((unused)) void open_gate(const char *key)
+{
+    char url[40];
+    pier_error err = {0};
+    snprintf(url, sizeof url, "/open/%s", key);
+    pier_response *response = request(BLOCKING, "GET", url, NULL, &err);
+    assert_string_equal(err.message, "");
+    pier_response_free(response);
 }
 
 #define assert_ok(response, err)                                                                   \

@@ -513,7 +513,7 @@ static void test_connection__refused_is_reported(void **state)
 {
     (void)state;
     char url[100];
-    snprintf(url, sizeof url, "http://127.0.0.1:%d/get", support_port_free());
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/get", support_port_refused());
     for (face_kind face = 0; face < FACES; face++) {
         pier_error err = {0};
         assert_null(request(face, "GET", url, NULL, &err));

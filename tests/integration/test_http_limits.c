@@ -41,20 +41,34 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
 
 /* ---- Deadlines ---------------------------------------------------------------------------- */
 
-/* Fails with `status` at about `ms`, by the request's own timeout and by a scope, on each face. */
+/* Fails after so many milliseconds, by the request's own timeout. False: it was doing something
+ * else then. */
+static bool ends_while(const char *doing, int ms, face_kind face, const char *url)
+{
+    char passed[40];
+    pier_error err = {0};
+    int64_t start = support_now_ms();
+    assert_null(request(face, "GET", url, PIER_REQUEST_OPTIONS(.timeout_ms = ms), &err));
+    assert_in_range(support_now_ms() - start, ms - 50, ms + 1850);
+    assert_int_equal(err.status, PIER_ETIMEDOUT);
+    snprintf(passed, sizeof passed, "%d ms passed while ", ms);
+    assert_contains(err.message, passed);
+    return strstr(err.message, doing) != NULL;
+}
+
+/* Fails in time, by the request's own timeout and by a scope, on each face. On a busy machine it
+ * may take longer than usual until it does what it is to be ended in. */
 static void assert_ends_in_time(const char *url, const char *doing)
 {
     for (face_kind face = 0; face < FACES; face++) {
+        int ms = 150;
+        while (!ends_while(doing, ms, face, url)) {
+            ms *= 2;
+            assert_true(ms < BOUND_MS);
+        }
         pier_error err = {0};
-        int64_t start = support_now_ms();
-        assert_null(request(face, "GET", url, PIER_REQUEST_OPTIONS(.timeout_ms = 150), &err));
-        assert_in_range(support_now_ms() - start, 100, 2000);
-        assert_int_equal(err.status, PIER_ETIMEDOUT);
-        assert_contains(err.message, "150 ms passed while ");
-        assert_contains(err.message, doing);
-        err = (pier_error){0};
         pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = 150), &err);
-        start = support_now_ms();
+        int64_t start = support_now_ms();
         assert_null(request(face, "GET", url, NULL, &err));
         assert_in_range(support_now_ms() - start, 100, 2000);
         assert_int_equal(err.status, PIER_ETIMEDOUT);
@@ -140,8 +154,9 @@ static void test_deadline__of_a_wait_leaves_the_request_alone(void **state)
 {
     (void)state;
     pier_error err = {0};
-    pier_future *future = pier_http_get_async(http, "/slow?ms=200", NULL);
+    pier_future *future = pier_http_get_async(http, "/gated/wait", NULL);
     assert_int_equal(pier_future_wait(future, 20, &err), 0);
+    open_gate("wait");
     pier_response *response = pier_http_get_finish(future, &err);
     assert_ok(response, err);
     pier_response_free(response);
@@ -337,7 +352,10 @@ static void test_limit__waiting_for_a_slot_has_an_end(void **state)
         runner, PIER_HTTP_OPTIONS(.base_url = servers.url, .limit = 1, .connect_timeout_ms = 150),
         &err);
     pier_future *hanging = pier_http_get_async(session, "/hang", NULL);
-    assert_int_equal(pier_future_wait(hanging, 50, &err), 0);
+    while (pier_future_wait(hanging, 300, &err) == 1) { /* it could not connect in time itself */
+        pier_future_free(hanging);
+        hanging = pier_http_get_async(session, "/hang", NULL);
+    }
     for (face_kind face = 0; face < FACES; face++) {
         int64_t start = support_now_ms();
         assert_null(request_of(session, face, "GET", "/get", NULL, &err));
@@ -485,6 +503,7 @@ static void test_close__of_the_runner_ends_requests_under_way(void **state)
     }
     struct worker worker = {.url = "/hang", .http = session, .count = 1};
     pthread_create(&worker.thread, NULL, work, &worker);
+    assert_true(support_wait_until(is_inside, own, BOUND_MS)); /* the close frees the session */
     pier_future_wait(futures[0], 50, &err);
     int64_t start = support_now_ms();
     pier_runner_close(own);

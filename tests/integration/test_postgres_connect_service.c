@@ -260,7 +260,7 @@ static void test_service__says_as_much_as_a_url(void **state)
     snprintf(lines, sizeof lines,
              "host=127.0.0.1,127.0.0.1\nport=%d,%d\ntarget_session_attrs=read-write\n"
              "options=-c statement_timeout=1234\napplication_name=of the file\n",
-             support_port_free(), server.port);
+             support_port_refused(), server.port);
     let_it_be_read("ada", lines);
     for (enum how how = HERE; how < WAYS; how++) {
         pier_error err = {0};

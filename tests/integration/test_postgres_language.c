@@ -410,8 +410,8 @@ static void test_language__of_the_program(void **state)
                       "check user and password", "Passwort-Authentifizierung f?r Benutzer ?ada?");
     assert_not_let_in(tongue, tongue->port, "ada", "postgres?passfile=/nowhere", "",
                       "give a password in the URL", "fehlgeschlagen");
-    assert_not_let_in(tongue, support_port_free(), "postgres", "postgres", "", "could not connect",
-                      "fehlgeschlagen");
+    assert_not_let_in(tongue, support_port_refused(), "postgres", "postgres", "",
+                      "could not connect", "fehlgeschlagen");
     static const char *const urls[] = {"postgresql://ada:s3cret%zz@h/app",
                                        "postgresql://ada:s3cret@[::1/app",
                                        "postgresql://ada:s3cret@h/app?s3cret",

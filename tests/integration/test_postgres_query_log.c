@@ -150,6 +150,13 @@ static void test_query_log__of_sqlite(void **state)
     db = postgres;
 }
 
+static bool somebody_waits(void *pool)
+{
+    pier_pool_stats stats = {0};
+    pier_db_stats(pool, &stats);
+    return stats.waiting > 0;
+}
+
 static void test_query_log__tells_waiting_from_running(void **state)
 {
     (void)state;
@@ -159,6 +166,7 @@ static void test_query_log__tells_waiting_from_running(void **state)
     assert_int_equal(set_log(PIER_QUERY_SQL_WHOLE, 0), 0);
     pier_future *future = pier_db_execute_async(pool, "select pg_sleep(0.1)", NULL);
     int64_t begun = support_now_ms();
+    assert_true(support_wait_until(somebody_waits, pool, BOUND_MS));
     look_int("select pg_sleep(0.2)");
     pier_db_close(lease);
     assert_int_equal(pier_db_execute_finish(future, &err), 0);

@@ -89,7 +89,7 @@ static void test_target__any_is_the_first_that_answers(void **state)
     char url[256];
     make_url(url, sizeof url, replica.port, server.port, "target_session_attrs=any");
     assert_int_equal(open_both_ways(url, NULL), replica.port);
-    make_url(url, sizeof url, support_port_free(), server.port, "");
+    make_url(url, sizeof url, support_port_refused(), server.port, "");
     assert_int_equal(open_both_ways(url, NULL), server.port);
 }
 
@@ -105,7 +105,7 @@ static void test_target__the_primary_where_there_is_no_replica(void **state)
 {
     (void)state;
     char url[256];
-    make_url(url, sizeof url, server.port, support_port_free(),
+    make_url(url, sizeof url, server.port, support_port_refused(),
              "target_session_attrs=prefer-standby");
     assert_int_equal(open_both_ways(url, NULL), server.port);
 }
@@ -126,7 +126,8 @@ static void test_target__there_is_none(void **state)
     (void)state;
     char url[256], expected[64];
     pier_error err;
-    make_url(url, sizeof url, support_port_free(), replica.port, "target_session_attrs=read-write");
+    make_url(url, sizeof url, support_port_refused(), replica.port,
+             "target_session_attrs=read-write");
     assert_int_equal(open_both_ways(url, &err), PIER_ECONNECT);
     snprintf(expected, sizeof expected, "tried last was 127.0.0.1:%d", replica.port);
     assert_non_null(strstr(err.message, expected));

@@ -1,5 +1,6 @@
 /* Copies of databases: backup, restore, VACUUM INTO, images. */
 #include "tests/integration/sqlite_fixture.h"
+#include "tests/unit/passing_time.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -231,11 +232,13 @@ static void test_backup__has_what_is_written_meanwhile(void **state)
     struct fixture *f = *state;
     char path[600];
     fill(f->db, 200);
+    time_stop(); /* it stays in its first pause */
     pier_future *future = pier_sqlite_backup_async(
         f->db, beside(f, path, "copy.db"), PIER_SQLITE_BACKUP_OPTIONS(.pages = 20, .pause_ms = 20));
     assert_true(support_wait_until(has_begun, f, BOUND_MS));
     execute(f->db, "update d set data = 'new' where id in (1, 200)", NULL);
     execute(f->db, "insert into t values (7, 'meanwhile')", NULL);
+    time_go_on();
     assert_true(pier_sqlite_backup_finish(future, &f->err) > 0);
     assert_int_equal(outside_number(path, "select count(*) from d where data = 'new'"), 2);
     assert_int_equal(outside_number(path, "select count(*) from t"), 1);
@@ -249,10 +252,12 @@ static void test_backup__begins_anew_when_another_connection_writes(void **state
     struct fixture *f = *state;
     char path[600];
     fill(f->db, 200);
+    time_stop();
     pier_future *future = pier_sqlite_backup_async(
         f->db, beside(f, path, "copy.db"), PIER_SQLITE_BACKUP_OPTIONS(.pages = 20, .pause_ms = 20));
     assert_true(support_wait_until(has_begun, f, BOUND_MS));
     assert_int_equal(outside_number(f->path, "delete from d where id < 200 returning 1"), 1);
+    time_go_on();
     assert_true(pier_sqlite_backup_finish(future, &f->err) > 0);
     assert_int_equal(outside_number(path, "select count(*) from d"),
                      outside_number(f->path, "select count(*) from d"));

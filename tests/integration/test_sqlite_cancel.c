@@ -1,6 +1,7 @@
 /* Deadlines, cancelling and waiting for locks with the SQLite driver. */
 #include "tests/integration/sqlite_fixture.h"
 
+#include "tests/unit/passing_time.h"
 #include <signal.h>
 
 /* What is cancelled ends within this time, on a machine that is busy and under sanitizers. */
@@ -45,9 +46,11 @@ static void test_deadline__ends_a_long_query_at_once(void **state)
 static void test_deadline__ends_a_cursor(void **state)
 {
     struct fixture *f = *state;
+    time_stop(); /* until it is open */
     pier_scope *scope = deadline(f, 50);
     pier_cursor *cursor =
         pier_db_cursor(f->db, ENDLESS "select i from n where i % 1000000 = 0", NULL, &f->err);
+    time_go_on();
     while (pier_cursor_next(cursor)) {
     }
     int status = pier_cursor_close(cursor, &f->err);

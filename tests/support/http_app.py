@@ -10,6 +10,7 @@
     /lines/N             N lines of JSON {"n": i}, chunked
     /drip?n=10&ms=10     n bytes, one every ms milliseconds, chunked
     /slow?ms=1000        waits before the first byte of the answer
+    /gated/KEY           one byte, and another one when /open/KEY has been asked for, chunked
     /status/N            answers with that status
     /redirect/N?code=302 N redirects, then /get; /redirect-to?url=U&code=302
     /gzip /deflate       compressed JSON; /gzip?size=N compresses N zero bytes
@@ -29,6 +30,7 @@
 """
 import argparse
 import base64
+import collections
 import gzip
 import http.server
 import itertools
@@ -44,6 +46,9 @@ import zlib
 connections = itertools.count(1)
 counters = {}
 counters_lock = threading.Lock()
+gates = collections.defaultdict(threading.Event)
+gates_lock = threading.Lock()
+GATE_S = 120  # no test lasts longer
 CHUNK = bytes(i % 251 for i in range(251 * 256))
 
 
@@ -51,6 +56,11 @@ def count(key):
     with counters_lock:
         counters[key] = counters.get(key, 0) + 1
         return counters[key]
+
+
+def gate(key):
+    with gates_lock:
+        return gates[key]
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -185,6 +195,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
             time.sleep(self.number("ms", 10) / 1000)
             self.chunk(b"x", flush=True)
         self.wfile.write(b"0\r\n\r\n")
+
+    def route_gated(self):
+        self.start_chunked()
+        self.chunk(b"x", flush=True)
+        gate(self.rest).wait(GATE_S)
+        self.chunk(b"x", flush=True)
+        self.wfile.write(b"0\r\n\r\n")
+
+    def route_open(self):
+        gate(self.rest).set()
+        self.answer(b"open\n")
 
     def route_slow(self):
         time.sleep(self.number("ms", 1000) / 1000)

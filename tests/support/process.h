@@ -46,8 +46,8 @@ void support_file_print(const char *path);
  * it.
  */
 int support_port_reserve(int *port);
-/* A port that was free a moment ago, and on which nobody listens. */
-int support_port_free(void);
+/* The port on which nobody listens as long as this program runs: who connects to it is refused. */
+int support_port_refused(void);
 /* Whether somebody listens on 127.0.0.1:port. */
 bool support_port_answers(int port);
 

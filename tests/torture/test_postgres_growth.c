@@ -175,15 +175,17 @@ static void call_often(void *count, int number, pier_task *self)
     }
 }
 
-static bool is_idle(void *unused)
+static bool is_empty(void *unused)
 {
     (void)unused;
     pier_pool_stats stats;
     pier_db_stats(db, &stats);
-    return stats.leased == 0 && stats.waiting == 0 && stats.idle == stats.size;
+    return stats.size == 0 && stats.waiting == 0;
 }
 
-/* A thread and a task; what was cancelled is cleaned up behind them, so that is awaited. */
+/* A thread and a task; what was cancelled is cleaned up behind them, so that is awaited. No
+ * connection is left, or it would depend on chance how many there are just now, and on the last
+ * answers what each keeps for the next one: up to 256 KiB. */
 static void run(int count)
 {
     pier_error err = {0};
@@ -192,7 +194,8 @@ static void run(int count)
     torture_crowd_start(&crowd, runner);
     assert_int_equal(torture_crowd_join(&crowd, &err), 0);
     ASSERT_NOTHING_WRONG(&wrong);
-    assert_true(support_wait_until(is_idle, NULL, BOUND_MS));
+    pier_db_expire(db);
+    assert_true(support_wait_until(is_empty, NULL, BOUND_MS));
 }
 
 static void test_growth__a_long_run_leaves_nothing_behind(void **state)

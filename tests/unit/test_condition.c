@@ -1,5 +1,6 @@
 /* Conditions between threads, tasks and futures. */
 #include "tests/unit/crowd.h"
+#include "tests/unit/passing_time.h"
 
 #include <pier/condition.h>
 
@@ -100,11 +101,14 @@ static void test_condition__mutex_is_locked_again_at_the_deadline(void **state)
 {
     (void)state;
     struct member members[2] = {{0}};
+    time_stop(); /* until they wait: they lock the mutex in time */
     for (int i = 0; i < 2; i++) {
         members[i].call = call_wait;
         members[i].timeout_ms = 20;
         start_member(&members[i], i);
     }
+    assert_true(await_waiting(condition, 2));
+    time_go_on();
     assert_true(all_ended_with(members, 2, PIER_ETIMEDOUT));
     assert_true(all_held_it(members, 2));
     assert_int_equal(count_waiting(condition), 0);

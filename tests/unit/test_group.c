@@ -1,4 +1,5 @@
 /* Groups: many futures, taken as they finish. */
+#include "tests/unit/passing_time.h"
 #include "tests/unit/unit.h"
 
 #include <pier/group.h>
@@ -47,6 +48,13 @@ static int fail_now(pier_task *self, void *arg, pier_error *err)
     return pier_error_set(err, PIER_EUSER, "no luck");
 }
 
+/* Until what has been started so far has begun. With the clock stopped, a time that is counted from
+ * before cannot be over by then, however busy the machine is. */
+static void await_begun(void)
+{
+    assert_int_equal(pier_task_run(runner, give_arg, NULL, NULL), 0);
+}
+
 static pier_group *open_group(bool collect, int64_t timeout_ms)
 {
     pier_group *group = pier_group_open(
@@ -67,11 +75,14 @@ static void test_next__gives_members_as_they_finish(void **state)
 {
     (void)state;
     pier_group *group = open_group(false, 0);
-    const intptr_t times[] = {600, 1, 300};
-    const intptr_t order[] = {1, 300, 600};
+    const intptr_t times[] = {60, 1, 30};
+    const intptr_t order[] = {1, 30, 60};
+    time_stop(); /* all three sleep from the same moment on */
     for (int i = 0; i < 3; i++) {
         assert_int_equal(pier_group_start(group, sleep_arg, (void *)times[i]), 0);
     }
+    await_begun();
+    time_go_on();
     for (int i = 0; i < 3; i++) {
         void *tag = NULL;
         pier_future *future = pier_group_next(group, &tag);
@@ -181,10 +192,12 @@ static void test_timeout__ends_next(void **state)
     (void)state;
     pier_future *ended = pier_task_start(runner, give_arg, (void *)1);
     assert_int_equal(pier_future_wait(ended, PIER_FOREVER, NULL), 1);
+    time_stop();
     pier_group *group = open_group(false, 20);
     pier_group_add(group, ended, NULL);
     pier_group_start(group, sleep_long, NULL);
     assert_int_equal(pier_task_finish(pier_group_next(group, NULL), NULL), 1);
+    time_go_on();
     assert_null(pier_group_next(group, NULL));
     assert_int_equal(pier_group_close(group, NULL), PIER_ETIMEDOUT);
 }
@@ -223,7 +236,7 @@ static void test_close__ends_members_when_its_scope_ends(void **state)
     pier_group *group = open_group(false, 0);
     pier_group_start(group, count_and_sleep, &counts);
     pier_group_add(group, pier_task_start(runner, count_and_sleep, &counts), NULL);
-    assert_int_equal(pier_task_run(runner, give_arg, NULL, NULL), 0); /* both have begun */
+    await_begun();
     pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = 20), NULL);
     assert_int_equal(pier_group_close(group, &err), PIER_ETIMEDOUT);
     pier_scope_close(scope);
@@ -301,7 +314,7 @@ static void test_close__on_the_loop_thread_cancels_and_does_not_wait(void **stat
     struct on_loop on_loop = {.group = open_group(false, 0)};
     pier_future *member = pier_task_start(runner, sleep_long, &on_loop.ended);
     pier_group_add(on_loop.group, member, NULL);
-    assert_int_equal(pier_task_run(runner, give_arg, NULL, NULL), 0); /* the member has begun */
+    await_begun();
     pier_future_then(pier_task_start(runner, give_arg, NULL), close_on_loop, &on_loop);
     assert_true(unit_await(&on_loop.done));
     assert_int_equal(on_loop.closed, PIER_EDEADLOCK);
@@ -452,6 +465,7 @@ static void test_start__waits_while_the_queue_is_full(void **state)
     pier_group *group = open_limited(1, 1);
     pier_group_start(group, stay, &gauge);
     assert_int_equal(pier_group_start(group, stay, &gauge), 0); /* queued */
+    await_begun();
     pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = 20), NULL);
     assert_int_equal(pier_group_start(group, stay, &gauge), PIER_ETIMEDOUT);
     pier_scope_close(scope);
@@ -550,11 +564,14 @@ static void test_collecting_group__gives_back_what_never_started(void **state)
 {
     (void)state;
     struct gauge gauge = {0};
+    time_stop();
     pier_group *group = pier_group_open(
         runner, PIER_GROUP_OPTIONS(.collect = true, .limit = 2, .timeout_ms = 20), NULL);
     for (int i = 0; i < 50; i++) {
         pier_group_start(group, stay, &gauge);
     }
+    await_begun();
+    time_go_on();
     int ended = 0;
     for (pier_future *future; (future = pier_group_next(group, NULL)); ended++) {
         assert_true(pier_task_finish(future, NULL) < 0);
@@ -572,6 +589,7 @@ static void test_close__that_is_cancelled_ends_the_queue_too(void **state)
     for (int i = 0; i < 50; i++) {
         pier_group_start(group, stay, &gauge);
     }
+    await_begun();
     pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = 20), NULL);
     assert_int_equal(pier_group_close(group, NULL), PIER_ETIMEDOUT);
     pier_scope_close(scope);
@@ -607,9 +625,11 @@ static void test_timeout__cancels_while_nobody_waits(void **state)
 {
     (void)state;
     atomic_int ended = 0;
+    time_stop();
     pier_group *group = open_group(false, 20);
     pier_group_add(group, pier_task_start(runner, sleep_long, &ended), NULL);
-    assert_int_equal(pier_task_run(runner, give_arg, NULL, NULL), 0); /* it has begun */
+    await_begun();
+    time_go_on();
     assert_true(unit_await(&ended));
     assert_int_equal(pier_group_close(group, NULL), PIER_ETIMEDOUT);
 }
@@ -625,10 +645,12 @@ static void wait_until_past(int64_t timeout_ms)
 static void test_timeout__after_all_have_ended_is_no_failure(void **state)
 {
     (void)state;
-    pier_group *group = open_group(false, 300); /* enough for a task that gives 1, on any machine */
+    time_stop();
+    pier_group *group = open_group(false, 5);
     pier_group_start(group, give_arg, (void *)1);
     pier_future *first = pier_group_next(group, NULL);
-    wait_until_past(320);
+    time_go_on();
+    wait_until_past(20);
     assert_int_equal(pier_group_close(group, NULL), 0);
     assert_int_equal(pier_task_finish(first, NULL), 1);
 }
@@ -671,7 +693,7 @@ static void test_close__by_a_member_is_refused_and_cancels(void **state)
     struct on_loop on_loop = {.group = open_group(false, 0)};
     pier_future *other = pier_task_start(runner, sleep_long, &on_loop.ended);
     pier_group_add(on_loop.group, other, NULL);
-    assert_int_equal(pier_task_run(runner, give_arg, NULL, NULL), 0); /* it has begun */
+    await_begun();
     pier_group_start(on_loop.group, close_own_group, &on_loop);
     assert_true(unit_await(&on_loop.done));
     assert_int_equal(on_loop.closed, PIER_EDEADLOCK);

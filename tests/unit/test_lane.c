@@ -1,4 +1,5 @@
 /* Lanes: one thread, first come first served. */
+#include "tests/unit/passing_time.h"
 #include "tests/unit/unit.h"
 
 #include <pier/lane.h>
@@ -237,6 +238,13 @@ static void test_job__that_runs_ends_with_its_result_though_cancelled(void **sta
     pier_lane_close(lane);
 }
 
+/* The clock stands still until the job has begun. */
+static int pass_gate_in_time(void *arg, pier_error *err)
+{
+    time_go_on();
+    return pass_gate(arg, err);
+}
+
 /* The caller is given back at its deadline, whether it passes an error or not. */
 static void test_deadline__returns_at_once_while_the_job_goes_on(void **state)
 {
@@ -246,9 +254,9 @@ static void test_deadline__returns_at_once_while_the_job_goes_on(void **state)
     for (int with_error = 0; with_error < 2; with_error++) {
         struct gate gate = {0};
         pier_error err = {0};
-        /* Long enough for the job to have begun: the lane's thread is there. */
-        pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = 250), NULL);
-        int status = pier_lane_run(lane, pass_gate, &gate, with_error ? &err : NULL);
+        time_stop();
+        pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = 20), NULL);
+        int status = pier_lane_run(lane, pass_gate_in_time, &gate, with_error ? &err : NULL);
         assert_int_equal(status, PIER_ETIMEDOUT);
         assert_int_equal(err.status, with_error ? PIER_ETIMEDOUT : 0);
         assert_false(unit_is_set(&gate.ended));

@@ -475,7 +475,7 @@ static void test_detached_task__outlives_the_scope_it_was_started_in(void **stat
 {
     (void)state;
     atomic_int flags[2] = {0, 0};
-    pier_scope *scope = pier_scope_open(runner, PIER_SCOPE_OPTIONS(.timeout_ms = 20), NULL);
+    pier_scope *scope = pier_scope_open(runner, NULL, NULL);
     pier_future *inside = pier_task_start(runner, wait_for_flag, &flags[0]);
     pier_future *detached =
         pier_task_start_with(runner, wait_for_flag, &flags[1], PIER_TASK_OPTIONS(.detached = true));
