@@ -3,13 +3,7 @@
  * the next user of a number, in whatever thread, for a second user of libuv's descriptor. Under it
  * each test program has a syscall() of its own that tells.
  */
-#if defined(__SANITIZE_THREAD__)
-#define SUPPORT_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define SUPPORT_TSAN 1
-#endif
-#endif
+#include "tests/support/tsan.h"
 
 #ifdef SUPPORT_TSAN
 #include <dlfcn.h>

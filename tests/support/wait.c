@@ -1,5 +1,6 @@
 #include "tests/support/wait.h"
 
+#include "tests/support/tsan.h"
 #include <dirent.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -46,14 +47,6 @@ int support_fd_count(void)
     /* Less the one that reads the directory. */
     return count_entries("/proc/self/fd") - 1;
 }
-
-#if defined(__SANITIZE_THREAD__)
-#define SUPPORT_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define SUPPORT_TSAN 1
-#endif
-#endif
 
 #ifdef SUPPORT_TSAN
 static void *do_nothing(void *user_data)
