@@ -768,8 +768,15 @@ static void start_request(pier__db_op *op)
  * waiting for it first. */
 static void await_the_last(pier__db_op *op, int step)
 {
-    pier__postgres_conn_of(op)->answered = false;
+    pier__postgres_conn *conn = pier__postgres_conn_of(op);
+    pier__postgres_transport *transport = &conn->transport;
+    conn->answered = false;
     pier__postgres_await(op, step);
+    /* Whoever looked after it in the pool has read the answer, but not what came since: the end. */
+    if (transport->in_at < transport->in_size &&
+        pier__postgres_transport_receive(transport, conn->wanted) == PIER__CAME_END) {
+        conn->said_goodbye = true;
+    }
     pier__postgres_run_step(op, PIER__READABLE);
 }
 
