@@ -36,7 +36,7 @@ static const struct query queries[] = {
      "select id, name from bench_point where id = $1",
      "it",
      1,
-     3,
+     1,
      "create table bench_point(id bigint primary key, name text);"
      "insert into bench_point select i, 'name ' || i from generate_series(1, 10000) i;"
      "analyze bench_point",
@@ -88,7 +88,7 @@ static const struct query queries[] = {
      "varchar)",
      7,
      {INT4OID, INT4OID, INT4OID, TEXTOID, FLOAT8OID, INT4OID, TEXTOID}},
-    {"one_plus_one", "select 1 + 1", "i", 1, 3, NULL, 0, {0}},
+    {"one_plus_one", "select 1 + 1", "i", 1, 1, NULL, 0, {0}},
 };
 
 static const struct query *query;
@@ -265,10 +265,13 @@ static void set_up(void)
 /* ---- Pier ----------------------------------------------------------------------------------- */
 
 static pier_runner *runner;
-static pier_db *pool;
+/* Each way has sessions of its own, as libpq's threads have: a server that has just worked for the
+ * loop sits on the loop's core, and would be slower for a thread until the scheduler has moved it.
+ */
+static pier_db *pool_of_threads, *pool_of_tasks;
 enum { LEASES = 4 };
-static pier_db
-    *leases[LEASES]; /* for tasks that share them: several queries are on the wire at once */
+/* For tasks that share them: several queries are on the wire at once. */
+static pier_db *leases[LEASES];
 
 static int64_t touch(const pier_row *row, int column)
 {
@@ -305,7 +308,7 @@ static pier_result *fetch(pier_db *db, int64_t i, pier_error *err)
 static void ask(void *context, int64_t i)
 {
     pier_error err = {0};
-    pier_db *db = context ? context : pool;
+    pier_db *db = context;
     if (is("batch")) {
         const pier_args *row =
             PIER_ARGS(10, 11, 10, "TESTTESTTEST", 10.333, 12341234, "123412341234");
@@ -366,16 +369,17 @@ static void *work(void *arg)
     return NULL;
 }
 
-static void start_crew(struct crew *crew, void (*ask_one)(void *, int64_t), bool own_connections)
+/* `shared`: what all of them ask, or NULL for a libpq connection of each one's own. */
+static void start_crew(struct crew *crew, void (*ask_one)(void *, int64_t), pier_db *shared)
 {
     static struct worker all[2][WORKERS_MAX];
-    struct worker *of = all[own_connections];
+    struct worker *of = all[shared != NULL];
     crew->ask = ask_one;
     pthread_barrier_init(&crew->start, NULL, (unsigned)workers + 1);
     pthread_barrier_init(&crew->end, NULL, (unsigned)workers + 1);
     for (int at = 0; at < workers; at++) {
         pthread_t thread;
-        crew->contexts[at] = own_connections ? open_raw() : NULL;
+        crew->contexts[at] = shared ? (void *)shared : open_raw();
         of[at] = (struct worker){crew, at};
         if (pthread_create(&thread, NULL, work, &of[at]) != 0) {
             bench_fail("postgres_queries: cannot start a thread");
@@ -397,6 +401,16 @@ struct calls {
     int64_t first;
 };
 
+static pier_db *open_pool(int max)
+{
+    pier_error err = {0};
+    pier_db *db = pier_db_open(runner, url, PIER_DB_OPTIONS(.pool_max = max), &err);
+    if (!db) {
+        bench_fail("postgres_queries: %s", err.message);
+    }
+    return db;
+}
+
 static int one_task(pier_task *self, void *arg, pier_error *err)
 {
     const struct calls *calls = arg;
@@ -411,12 +425,13 @@ static int one_task(pier_task *self, void *arg, pier_error *err)
 /* `context`: the leases, or NULL for the pool. */
 static void run_tasks(void *context, int64_t i)
 {
-    pier_db **dbs = context;
+    pier_db **shared = context;
     pier_error err = {0};
     struct calls calls[WORKERS_MAX];
     pier_group *group = pier_group_open(runner, NULL, &err);
     for (int at = 0; at < workers; at++) {
-        calls[at] = (struct calls){dbs ? dbs[at % LEASES] : NULL, (i * workers + at) * calls_each};
+        calls[at] = (struct calls){shared ? shared[at % LEASES] : pool_of_tasks,
+                                   (i * workers + at) * calls_each};
         pier_group_start(group, one_task, &calls[at]);
     }
     if (pier_group_close(group, &err) < 0) {
@@ -442,7 +457,7 @@ static void choose(const struct bench_options *options)
                    WORKERS_MAX);
     }
     /* So many that what begins and ends an operation, the waking of everybody, does not count. */
-    calls_each = is("point") || is("one_plus_one") ? 100 : 10;
+    calls_each = is("point") || is("one_plus_one") ? 1000 : 10;
 }
 
 int main(int argc, char **argv)
@@ -458,16 +473,17 @@ int main(int argc, char **argv)
     if (!options.list) {
         set_up();
         runner = pier_runner_open(NULL, &err);
-        pool = pier_db_open(runner, url, PIER_DB_OPTIONS(.pool_max = connections), &err);
-        if (!pool) {
+        if (!runner) {
             bench_fail("postgres_queries: %s", err.message);
         }
-        pier_db *leased = pier_db_open(runner, url, PIER_DB_OPTIONS(.pool_max = LEASES), &err);
+        pool_of_threads = open_pool(connections);
+        pool_of_tasks = open_pool(connections);
+        pier_db *leased = open_pool(LEASES);
         for (int at = 0; at < LEASES; at++) {
             leases[at] = pier_db_lease(leased, &err);
         }
-        start_crew(&raw, ask_raw, true);
-        start_crew(&blocking, ask, false);
+        start_crew(&raw, ask_raw, NULL);
+        start_crew(&blocking, ask, pool_of_threads);
     }
     const struct bench_way ways[] = {
         {"libpq", run_crew, &raw},

@@ -2,7 +2,9 @@
  * The loop as a stepper of operations. All but the inbox belongs to the loop thread.
  *
  * What becomes ready while libuv calls us (operations woken, callbacks, tasks to resume) is queued
- * and runs when the outermost of our callbacks ends, never inside another step.
+ * and runs when the outermost of our callbacks ends, never inside another step. Where descriptors
+ * call it runs behind the last of them, and what it wants sent is sent behind that: a server that
+ * is woken by it takes the core at once, as a rule, and leaves little of what was in its caches.
  */
 #include "sdk/loop_internal.h"
 
@@ -16,8 +18,11 @@
 #include "sdk/watch.h"
 #include <assert.h>
 
-/* How much that is ready runs before libuv may look at its descriptors again. */
-enum { READY_MAX = 256 };
+enum {
+    READY_MAX =
+        256,        /* how much that is ready runs before libuv may look at its descriptors again */
+    LATE_EVERY = 64 /* and before what is late does not have to wait any longer */
+};
 
 bool pier__loop_is_here(const pier_runner *runner)
 {
@@ -98,22 +103,37 @@ static void on_idle(uv_idle_t *idle)
     pier__loop_leave_on_loop(runner);
 }
 
+static void run_late(pier_runner *runner)
+{
+    for (pier__post *post; (post = runner->late);) {
+        runner->late = post->next;
+        if (!runner->late) {
+            runner->late_tail = &runner->late;
+        }
+        post->run(post);
+    }
+}
+
 static void run_ready(pier_runner *runner)
 {
-    for (int i = 0; runner->ready && i < READY_MAX; i++) {
+    for (int i = 1; runner->ready && i <= READY_MAX; i++) {
         pier__post *post = runner->ready;
         runner->ready = post->next;
         if (!runner->ready) {
             runner->ready_tail = &runner->ready;
         }
         post->run(post);
+        if (i % LATE_EVERY == 0) {
+            run_late(runner);
+        }
     }
+    run_late(runner);
 }
 
 void pier__loop_enter_on_loop(pier_runner *runner)
 {
     assert(pier__loop_is_here(runner));
-    if (runner->depth++ == 0) {
+    if (runner->depth++ == 0 && !runner->deferred) {
         pier__seen_wake(runner);
     }
 }
@@ -133,6 +153,27 @@ void pier__loop_leave_on_loop(pier_runner *runner)
         pier__seen_sleep(runner);
     }
     runner->depth--;
+}
+
+void pier__loop_leave_later_on_loop(pier_runner *runner)
+{
+    if (runner->depth > 1 || !runner->handles) {
+        pier__loop_leave_on_loop(runner);
+        return;
+    }
+    runner->deferred = true;
+    runner->depth--;
+}
+
+/* Comes behind the descriptors, in each round. */
+void pier__loop_on_check(uv_check_t *check)
+{
+    pier_runner *runner = check->data;
+    if (runner->deferred) {
+        pier__loop_enter_on_loop(runner);
+        runner->deferred = false;
+        pier__loop_leave_on_loop(runner);
+    }
 }
 
 /* ---- Stepping ----------------------------------------------------------------------------- */

@@ -23,6 +23,9 @@ uv_loop_t *pier__loop_uv_on_loop(pier_runner *runner);
  * tasks) runs in leave. */
 void pier__loop_enter_on_loop(pier_runner *runner);
 void pier__loop_leave_on_loop(pier_runner *runner);
+/* The same in the callback of a descriptor: what became ready runs when all the descriptors of this
+ * round have been heard. */
+void pier__loop_leave_later_on_loop(pier_runner *runner);
 
 /* Steps an operation on the loop now, from within a driver's libuv callback (between enter and
  * leave), and arms what it waits for next. */

@@ -7,6 +7,7 @@
 
 void pier__loop_on_async(uv_async_t *async);
 void pier__loop_on_timer(uv_timer_t *timer);
+void pier__loop_on_check(uv_check_t *check);
 void pier__loop_set_timer(pier_runner *runner);
 
 /* Puts it at the end of what is ready; from within enter and leave, as tasks are. */
@@ -15,6 +16,15 @@ static inline void pier__loop_push_on_loop(pier_runner *runner, pier__post *post
     post->next = NULL;
     *runner->ready_tail = post;
     runner->ready_tail = &post->next;
+}
+
+/* Runs it when nothing is ready any more, or a good deal of that has run: what is better done for
+ * all together, and last, such as sending. From within enter and leave. */
+static inline void pier__loop_push_late_on_loop(pier_runner *runner, pier__post *post)
+{
+    post->next = NULL;
+    *runner->late_tail = post;
+    runner->late_tail = &post->next;
 }
 
 /* Starts a cold operation on the loop now: a task's. The caller keeps its reference. */

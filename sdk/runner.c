@@ -100,13 +100,16 @@ static int init_handles(pier_runner *runner)
     if (rc == 0) {
         uv_timer_init(runner->uv, &runner->timer);
         uv_idle_init(runner->uv, &runner->idle);
-        runner->async.data = runner->timer.data = runner->idle.data = runner;
-        runner->handles = 3;
+        uv_check_init(runner->uv, &runner->check);
+        uv_check_start(&runner->check, pier__loop_on_check);
+        runner->async.data = runner->timer.data = runner->idle.data = runner->check.data = runner;
+        runner->handles = 4;
         atomic_store(&runner->async_open, true);
         runner->inbox_open = true;
         /* The inbox keeps a user's loop alive until the runner is stopped; the others need not. */
         uv_unref((uv_handle_t *)&runner->timer);
         uv_unref((uv_handle_t *)&runner->idle);
+        uv_unref((uv_handle_t *)&runner->check);
     }
     return rc;
 }
@@ -187,6 +190,7 @@ static pier_runner *new_runner(const pier_runner_options *options, pier_error *e
     runner->fork_generation = pier__fork_generation;
     runner->inbox_tail = &runner->inbox;
     runner->ready_tail = &runner->ready;
+    runner->late_tail = &runner->late;
     pthread_mutex_init(&runner->lock, NULL);
     pthread_mutex_init(&runner->ops_lock, NULL);
     pier__seen_opened(runner);
@@ -208,6 +212,7 @@ static pier_runner *open_on_own_loop(pier_runner *runner, pier_error *err)
             uv_close((uv_handle_t *)&runner->async, NULL);
             uv_close((uv_handle_t *)&runner->timer, NULL);
             uv_close((uv_handle_t *)&runner->idle, NULL);
+            uv_close((uv_handle_t *)&runner->check, NULL);
             uv_run(&runner->own_loop, UV_RUN_DEFAULT);
         }
         uv_loop_close(&runner->own_loop);
@@ -377,6 +382,7 @@ static void end_loop(pier_runner *runner)
     uv_close((uv_handle_t *)&runner->async, on_handle_closed);
     uv_close((uv_handle_t *)&runner->timer, on_handle_closed);
     uv_close((uv_handle_t *)&runner->idle, on_handle_closed);
+    uv_close((uv_handle_t *)&runner->check, on_handle_closed);
 }
 
 static bool has_tasks(const pier_runner *runner)

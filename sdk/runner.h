@@ -52,13 +52,16 @@ struct pier_runner {
     uv_loop_t own_loop;
     uv_async_t async;
     uv_timer_t timer;
-    uv_idle_t idle; /* runs while something is ready that had to wait for its turn */
-    int handles;    /* of the three above, still open */
-    int depth;      /* of enter */
+    uv_idle_t idle;   /* runs while something is ready that had to wait for its turn */
+    uv_check_t check; /* runs what descriptors have made ready, once all of them have been read */
+    int handles;      /* of the four above, still open */
+    int depth;        /* of enter */
+    bool deferred;    /* the round's descriptors have been heard, what they made ready is to run */
     pier__post *ready, **ready_tail;
-    int64_t clock; /* of the last look at it, in this round of the loop */
-    int64_t tick;  /* of the last look at that (pier__seen_end_quickly) */
-    int stepping;  /* steps inside each other */
+    pier__post *late, **late_tail; /* behind all that is ready */
+    int64_t clock;                 /* of the last look at it, in this round of the loop */
+    int64_t tick;                  /* of the last look at that (pier__seen_end_quickly) */
+    int stepping;                  /* steps inside each other */
     struct pier__timer *timers;
     int64_t timer_set; /* when the timer fires; 0: not set */
     struct pier__fiber_pool *fibers;

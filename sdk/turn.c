@@ -86,6 +86,11 @@ pier__op *pier__turn_owner(pier__turn *turn)
     return owner;
 }
 
+pier__op *pier__turn_owner_on_loop(pier__turn *turn)
+{
+    return (pier__op *)(atomic_load(&turn->owner) & ~WAITED);
+}
+
 void pier__turn_cancel_owner(pier__turn *turn)
 {
     pier__op *owner = pier__turn_owner(turn);

@@ -44,6 +44,8 @@ static inline void pier__turn_give_alone(pier__turn *turn)
 bool pier__turn_leave(pier__turn *turn, pier__turn_waiter *waiter);
 /* Who has it, while somebody waits: with a reference; NULL: nobody waits. */
 pier__op *pier__turn_owner(pier__turn *turn);
+/* The owner, waited for or not, where only the loop can have it. NULL: nobody has it. */
+pier__op *pier__turn_owner_on_loop(pier__turn *turn);
 /* Asks whoever has it to wind up. */
 void pier__turn_cancel_owner(pier__turn *turn);
 /* Hands it to the next. */

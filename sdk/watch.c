@@ -52,7 +52,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     if (ready) {
         pier__loop_enter_on_loop(runner);
         pier__loop_step_on_loop(watch->op, ready);
-        pier__loop_leave_on_loop(runner);
+        pier__loop_leave_later_on_loop(runner);
     }
 }
 

@@ -10,7 +10,6 @@
 #include "drivers/postgres/conn.h"
 
 #include "sdk/alloc.h"
-#include "sdk/loop_internal.h"
 
 enum {
     AHEAD_MAX = 64,         /* answers that are still to come */
@@ -18,47 +17,6 @@ enum {
 };
 
 /* ---- Sending ------------------------------------------------------------------------------ */
-
-/*
- * While `corked` is set, some request that is not sent yet has not had its turn, so the turn is an
- * operation's of the loop: nobody else uses the transport. Whoever takes it up, or leaves, sends.
- */
-static void send_now(pier__postgres_conn *conn)
-{
-    if (!conn->corked) {
-        return;
-    }
-    conn->corked = false;
-    conn->flushing = pier__postgres_transport_flush(&conn->transport) != 0;
-    if (conn->flushing) {
-        /* Or it is broken: whoever has the turn finds that, or waits until more can be sent. */
-        pier__op *owner = pier__turn_owner(&conn->base.turn);
-        if (owner) {
-            pier__op_wake(owner);
-            pier__op_unref(owner);
-        }
-    }
-}
-
-static void uncork(pier__post *post)
-{
-    pier__postgres_conn *conn =
-        (pier__postgres_conn *)((char *)post - offsetof(pier__postgres_conn, uncork));
-    post->run = NULL;
-    send_now(conn);
-    pier__conn_unref(&conn->base);
-}
-
-/* Sends later what else may come in this turn of the loop along with it. */
-static void cork(pier__postgres_conn *conn)
-{
-    conn->corked = conn->flushing = true;
-    if (!conn->uncork.run) {
-        conn->uncork.run = uncork;
-        atomic_fetch_add(&conn->base.refs, 1);
-        pier__loop_push_on_loop(conn->base.db->handle.runner, &conn->uncork);
-    }
-}
 
 static pier__postgres_columns **columns_of(pier__postgres_conn *conn, int64_t number)
 {
@@ -114,13 +72,13 @@ bool pier__postgres_send_ahead(pier__db_op *op)
     op->ahead = ++conn->ahead;
     *columns_of(conn, op->ahead) = pier__postgres_columns_ref(statement->columns);
     conn->base.sent_last = &op->op;
-    cork(conn);
+    pier__postgres_cork(conn);
     return true;
 }
 
 void pier__postgres_leave_ahead(pier__db_op *op)
 {
-    send_now(pier__postgres_conn_of(op));
+    pier__postgres_uncork(pier__postgres_conn_of(op));
 }
 
 /* ---- Answering ---------------------------------------------------------------------------- */
@@ -154,7 +112,6 @@ void pier__postgres_take_up(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     pier__postgres_columns **columns = columns_of(conn, op->ahead);
-    send_now(conn);
     /* From PIER__CANCEL on the statement may be gone with its caller. */
     conn->sql = conn->text = op->op.cancelled ? NULL : op->sql;
     conn->sql_size = conn->text_size = op->op.cancelled ? 0 : op->sql_size;

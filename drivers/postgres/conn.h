@@ -11,6 +11,7 @@
  *   many.c      one statement and many rows    cursor.c   the requests of cursors
  *   describe.c  what a statement takes and gives
  *   ahead.c     requests on the wire behind others
+ *   cork.c      sending at the end of the loop's round
  *   by_name.c   arguments by name              names.c    names in a statement's text
  *   scan.c      a statement's text, token by token
  *
@@ -182,7 +183,7 @@ typedef struct pier__postgres_conn {
      * read, or are being read; the columns of the others, each at its number. */
     int64_t ahead, ahead_read;
     pier__postgres_columns **ahead_columns; /* NULL: there was none ever */
-    bool corked; /* some of them are not sent yet: until the loop has nothing more urgent to do */
+    bool corked; /* requests are not sent yet: until the loop has nothing more urgent to do */
     pier__post uncork;
 
     /* Rows of a cursor that occupies the connection. It may be freed before they have ended, so it
@@ -333,6 +334,8 @@ bool pier__postgres_add_statement(pier__postgres_conn *conn, const char *portal,
 bool pier__postgres_add_sync(pier__postgres_conn *conn);
 /* Sends it, unless `added` says that it could not be added. False: the operation has failed. */
 bool pier__postgres_send(pier__db_op *op, bool added);
+/* The same, on the loop at the end of its round. */
+bool pier__postgres_send_soon(pier__db_op *op, bool added);
 /* Encodes conn->args for conn->statement, and sends that with a Sync. False: the operation has
  * failed. */
 bool pier__postgres_execute_send(pier__db_op *op, const char *portal, int rows_max);
@@ -394,6 +397,13 @@ int pier__postgres_unwanted(const pier__db_op *op);
 void pier__postgres_skip(pier__db_op *op, int count);
 /* Reads the answer to a request that was sent before its turn. */
 void pier__postgres_take_up(pier__db_op *op);
+
+/* cork.c: loop thread, and only while an operation of the loop has the turn. */
+
+/* What the transport holds is sent when the loop has nothing more urgent to do; */
+void pier__postgres_cork(pier__postgres_conn *conn);
+/* or now, where it has not been. */
+void pier__postgres_uncork(pier__postgres_conn *conn);
 
 /* cursor.c */
 

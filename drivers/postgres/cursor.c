@@ -187,8 +187,9 @@ static void fetch_more(pier__db_op *op)
     conn->keeping = true;
     conn->columns = pier__postgres_columns_ref(cursor->columns);
     conn->kinds = cursor->kinds;
-    if (pier__postgres_send(op, pier__message_execute(&conn->transport, name, cursor->fetch_rows) &&
-                                    pier__postgres_add_sync(conn))) {
+    if (pier__postgres_send_soon(op, pier__message_execute(&conn->transport, name,
+                                                           cursor->fetch_rows) &&
+                                         pier__postgres_add_sync(conn))) {
         pier__postgres_await(op, PIER__STEP_FETCHING);
     }
 }

@@ -80,7 +80,7 @@ bool pier__postgres_prepare_send(pier__db_op *op, bool whole)
         whole && (!conn->args || conn->args->count == 0) && !pier__postgres_is_copy(statement->sql);
     pier__postgres_begin(conn);
     conn->keeping = op->request == PIER__FETCH;
-    return pier__postgres_send(
+    return pier__postgres_send_soon(
         op, add_closes(conn) &&
                 pier__message_parse(transport, statement->name, statement->sql, statement->sql_size,
                                     NULL, 0) &&

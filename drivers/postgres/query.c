@@ -286,6 +286,7 @@ bool pier__postgres_send(pier__db_op *op, bool added)
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     int left = added ? pier__postgres_transport_flush(&conn->transport) : -1;
     conn->flushing = left > 0;
+    conn->corked = false;
     if (left >= 0) {
         return true;
     }
@@ -298,6 +299,15 @@ bool pier__postgres_send(pier__db_op *op, bool added)
     }
     pier__postgres_fail_broken(op);
     return false;
+}
+
+bool pier__postgres_send_soon(pier__db_op *op, bool added)
+{
+    if (!added || !op->op.on_loop) {
+        return pier__postgres_send(op, added);
+    }
+    pier__postgres_cork(pier__postgres_conn_of(op));
+    return true;
 }
 
 /* Cancelling. */
@@ -326,6 +336,7 @@ void pier__postgres_stop(pier__db_op *op)
     }
     conn->until = pier__now() + (int64_t)CLEAN_UP_MS * 1000000;
     conn->cancel_pause = (int64_t)CANCEL_AGAIN_MS * 1000000;
+    pier__postgres_uncork(conn); /* the server is to have what it is asked to cancel */
     if (may_cancel(conn)) {
         send_cancel(op);
     } else {
@@ -431,8 +442,8 @@ bool pier__postgres_execute_send(pier__db_op *op, const char *portal, int rows_m
     }
     pier__postgres_begin(conn);
     conn->keeping = pier__postgres_wants_rows(op);
-    return pier__postgres_send(op, pier__postgres_add_statement(conn, portal, rows_max) &&
-                                       pier__postgres_add_sync(conn));
+    return pier__postgres_send_soon(op, pier__postgres_add_statement(conn, portal, rows_max) &&
+                                            pier__postgres_add_sync(conn));
 }
 
 /* The statement is known to the server: goes on with the request. */
@@ -464,7 +475,7 @@ static void send_simple(pier__db_op *op)
 {
     pier__postgres_conn *conn = pier__postgres_conn_of(op);
     pier__postgres_begin(conn);
-    if (pier__postgres_send(op, pier__postgres_add_query(conn, conn->sql))) {
+    if (pier__postgres_send_soon(op, pier__postgres_add_query(conn, conn->sql))) {
         pier__postgres_await(op, PIER__STEP_EXECUTING);
     }
 }

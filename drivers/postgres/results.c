@@ -51,7 +51,7 @@ void pier__postgres_receive(pier__postgres_conn *conn)
         }
     }
     /* What the server said before it closed the socket says more than that it is closed. */
-    bool broken = conn->flushing && !flush(conn);
+    bool broken = conn->flushing && !conn->corked && !flush(conn);
     pier__postgres_came came;
     do {
         came = pier__postgres_transport_receive(&conn->transport, conn->wanted);
