@@ -1,6 +1,9 @@
 /* Postgres: what a borrower does to its session is undone before the next one gets it. */
 #include "tests/integration/postgres_fixture.h"
 
+#include "drivers/postgres/conn.h"
+#include <sys/ioctl.h>
+
 /* The pool has one connection, so that whoever comes next gets the same. */
 static pier_db *open_one(int reset)
 {
@@ -233,6 +236,45 @@ static void test_reset__whose_session_ends_costs_the_next_nothing(void **state)
     pier_db_close(pool);
 }
 
+static bool has_unread(void *user_data)
+{
+    int size = 0;
+    return ioctl(*(int *)user_data, FIONREAD, &size) == 0 && size > 0;
+}
+
+static int do_nothing(pier_task *self, void *arg, pier_error *err)
+{
+    (void)self;
+    (void)arg;
+    (void)err;
+    return 0;
+}
+
+/* The same where the keeper has read the answer, and the session ends behind that. */
+static void test_reset__that_the_keeper_has_seen_costs_the_next_nothing(void **state)
+{
+    (void)state;
+    pier_error err = {0};
+    char sql[80];
+    needs_own_server();
+    pier_db *pool = open_one(0);
+    /* The keeper's own first look comes before this. */
+    assert_int_equal(pier_task_run(runner, do_nothing, NULL, &err), 0);
+    pier_db *lease = pier_db_lease(pool, &err);
+    int fd = ((const pier__postgres_conn *)lease->conn)->fd;
+    int pid = read_int(lease, "select pg_backend_pid()");
+    run(lease, "set pier.test = 'left'");
+    pier_db_close(lease);
+    assert_true(support_wait_until(has_unread, &fd, BOUND_MS));
+    pier__db_look_at_idle(pool);
+    assert_false(has_unread(&fd));
+    snprintf(sql, sizeof sql, "select pg_terminate_backend(%d)", pid);
+    look_int(sql);
+    assert_true(support_wait_until(has_unread, &fd, BOUND_MS));
+    assert_int_not_equal(read_int(pool, "select pg_backend_pid()"), pid);
+    pier_db_close(pool);
+}
+
 static atomic_int warnings;
 
 static void count_warning(pier_log_level level, const char *message, void *user_data)
@@ -372,6 +414,7 @@ int main(void)
         TEST(test_reset__after_prepare_the_driver_prepares_again),
         TEST(test_reset__as_often_as_asked_for),
         TEST(test_reset__whose_session_ends_costs_the_next_nothing),
+        TEST(test_reset__that_the_keeper_has_seen_costs_the_next_nothing),
         TEST(test_reset__that_the_server_refuses_closes_the_connection),
         TEST(test_reset__that_the_server_refuses_before_a_setup_hook),
         TEST(test_reset__a_session_that_is_read_only),
