@@ -1,8 +1,8 @@
 /*
  * The queries of MagicStack's pgbench, and a point query, from many at once: threads of blocking
  * libpq with a connection each, binary, against as many threads of Pier's blocking calls on one
- * pool, and against as many tasks on its loop. One operation is ten calls by each of them; the
- * script beside this file divides. Without a URL it starts a private cluster.
+ * pool, and against as many tasks on its loop. One operation is a number of calls by each of them,
+ * by which the script beside this file divides. Without a URL it starts a private cluster.
  */
 #include "support.h"
 
