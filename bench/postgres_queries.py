@@ -42,8 +42,8 @@ QUERIES = {
     "one_plus_one": ("select 1 + 1", lambda i: (), 1),
 }
 # Queries of each worker in a round.
-CALLS = {"point": 300, "pg_type": 20, "generate_series": 50, "large_object": 100, "arrays": 30, "batch": 3,
-         "one_plus_one": 300}
+CALLS = {"point": 1000, "pg_type": 20, "generate_series": 50, "large_object": 100, "arrays": 30, "batch": 3,
+         "one_plus_one": 1000}
 PGBENCH = {"point": "\\set id random(1, 10000)\nselect id, name from bench_point where id = :id;\n",
            "generate_series": "select i from generate_series(1, 1000) as i;\n",
            "large_object": "select b from bench_bytes;\n", "arrays": "select a from bench_arrays;\n",

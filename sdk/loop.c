@@ -130,10 +130,16 @@ static void run_ready(pier_runner *runner)
     run_late(runner);
 }
 
+/* On a user's loop, what comes between the descriptors of a round may be the program's own. */
+static bool stays_awake(const pier_runner *runner)
+{
+    return runner->deferred && runner->owns_loop;
+}
+
 void pier__loop_enter_on_loop(pier_runner *runner)
 {
     assert(pier__loop_is_here(runner));
-    if (runner->depth++ == 0 && !runner->deferred) {
+    if (runner->depth++ == 0 && !stays_awake(runner)) {
         pier__seen_wake(runner);
     }
 }
@@ -150,7 +156,9 @@ void pier__loop_leave_on_loop(pier_runner *runner)
             }
             pier__loop_set_timer(runner);
         }
-        pier__seen_sleep(runner);
+        if (!stays_awake(runner)) {
+            pier__seen_sleep(runner);
+        }
     }
     runner->depth--;
 }
@@ -162,6 +170,9 @@ void pier__loop_leave_later_on_loop(pier_runner *runner)
         return;
     }
     runner->deferred = true;
+    if (!stays_awake(runner)) {
+        pier__seen_sleep(runner);
+    }
     runner->depth--;
 }
 

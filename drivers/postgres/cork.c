@@ -4,7 +4,8 @@
  * the tasks that make them have run.
  *
  * While `corked` is set the turn is an operation's of the loop, whether its own request is among
- * those that are not sent or one behind it: nobody else uses the transport.
+ * those that are not sent or one behind it: nobody else uses the transport. Only of a connection
+ * that is dead, which sends nothing any more, the turn may have gone on.
  */
 #include "drivers/postgres/conn.h"
 
@@ -16,6 +17,9 @@ void pier__postgres_uncork(pier__postgres_conn *conn)
         return;
     }
     conn->corked = false;
+    if (conn->base.dead) {
+        return; /* whoever wanted it sent has ended, and a thread may have the turn by now */
+    }
     conn->flushing = pier__postgres_transport_flush(&conn->transport) != 0;
     if (conn->flushing) {
         /* Or it is broken: whoever has the turn finds that, or waits until more can be sent. */

@@ -214,7 +214,7 @@ static void close_behind(pier__postgres_conn *conn, pier__postgres_cursor *curso
     conn->closing = true;
     cursor->base.ended = true;
     if (add_close(conn, cursor)) {
-        conn->flushing = pier__postgres_transport_flush(&conn->transport) > 0;
+        conn->flushing = pier__postgres_transport_flush(&conn->transport) != 0;
     }
     conn->keeping = kept;
 }
