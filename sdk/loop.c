@@ -165,7 +165,9 @@ void pier__loop_leave_on_loop(pier_runner *runner)
 
 void pier__loop_leave_later_on_loop(pier_runner *runner)
 {
-    if (runner->depth > 1 || !runner->handles) {
+    bool bulky = runner->bulky;
+    runner->bulky = false;
+    if (runner->depth > 1 || !runner->handles || bulky) {
         pier__loop_leave_on_loop(runner);
         return;
     }
@@ -174,6 +176,11 @@ void pier__loop_leave_later_on_loop(pier_runner *runner)
         pier__seen_sleep(runner);
     }
     runner->depth--;
+}
+
+void pier__loop_take_bulk_on_loop(pier_runner *runner)
+{
+    runner->bulky = true;
 }
 
 /* Comes behind the descriptors, in each round. */

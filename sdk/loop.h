@@ -26,6 +26,9 @@ void pier__loop_leave_on_loop(pier_runner *runner);
 /* The same in the callback of a descriptor: what became ready runs when all the descriptors of this
  * round have been heard. */
 void pier__loop_leave_later_on_loop(pier_runner *runner);
+/* Something large has come, and whoever waits for it takes it at once, while it is in the caches,
+ * and before more of it comes: leave does not put it off. From within enter and leave. */
+void pier__loop_take_bulk_on_loop(pier_runner *runner);
 
 /* Steps an operation on the loop now, from within a driver's libuv callback (between enter and
  * leave), and arms what it waits for next. */

@@ -57,6 +57,7 @@ struct pier_runner {
     int handles;      /* of the four above, still open */
     int depth;        /* of enter */
     bool deferred;    /* the round's descriptors have been heard, what they made ready is to run */
+    bool bulky;       /* what the last of them brought is large */
     pier__post *ready, **ready_tail;
     pier__post *late, **late_tail; /* behind all that is ready */
     int64_t clock;                 /* of the last look at it, in this round of the loop */

@@ -9,6 +9,7 @@
 #include "drivers/postgres/error.h"
 #include "drivers/postgres/sql.h"
 #include "sdk/clock.h"
+#include "sdk/loop.h"
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -25,6 +26,7 @@ enum {
      * do. Of an answer that has been this long already a thread therefore waits for some more
      * without looking, for less time than the server needs to fill the socket's buffers. */
     FLOWING_BYTES = 1 << 20,
+    BULK_BYTES = 16 * 1024, /* of an answer that the loop does not keep until it has read others */
     PAUSE_NS = 150000
 };
 
@@ -597,6 +599,9 @@ static void executed(pier__db_op *op)
     if (pier__postgres_wants_rows(op)) {
         if (!pier__postgres_make_block(op)) {
             return;
+        }
+        if (op->op.on_loop && conn->transport.in_total >= BULK_BYTES) {
+            pier__loop_take_bulk_on_loop(op->op.runner);
         }
         if (op->cursor) {
             op->cursor->ended = true; /* of COPY */

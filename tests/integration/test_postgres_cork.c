@@ -210,6 +210,53 @@ static void test_cork__a_round_reads_then_runs_then_sends(void **state)
     close_leases();
 }
 
+#define SQL_LARGE "select repeat('x', 40000)"
+enum { LARGE_BYTES = 40000 };
+
+static int large_answers;
+
+static void take_large(pier_future *future, void *data)
+{
+    pier_error err = {0};
+    (void)data;
+    note('c');
+    pier_result *result = pier_db_fetch_finish(future, &err);
+    large_answers += result != NULL;
+    pier_result_free(result);
+}
+
+static int ask_for_much(pier_task *self, void *arg, pier_error *err)
+{
+    struct hold hold = {.count = LEASES, .bytes = LARGE_BYTES};
+    (void)arg;
+    for (int i = 0; i < LEASES; i++) {
+        pier_result_free(pier_db_fetch(leases[i], SQL_LARGE, NULL, err));
+    }
+    for (int i = 0; i < LEASES; i++) {
+        pier_future_then(pier_db_fetch_async(leases[i], SQL_LARGE, NULL), take_large, NULL);
+    }
+    hold_behind_sending(self, &hold, err);
+    while (large_answers < LEASES && pier_task_sleep(self, 1, err) == 0) {
+    }
+    return 0;
+}
+
+/* Else a round would hold all of them at once, and find none in the caches. */
+static void test_cork__what_is_large_is_taken_before_more_is_read(void **state)
+{
+    (void)state;
+    pier_error err = {0};
+    open_leases();
+    large_answers = 0;
+    assert_int_equal(pier_task_run(runner, ask_for_much, NULL, &err), 0);
+    const char *first = strchr(notes, 'c');
+    assert_non_null(first);
+    const char *last = strrchr(notes, 'r');
+    assert_true(last > first);
+    assert_int_equal(notes[0], 'r');
+    close_leases();
+}
+
 /* ---- Sending that fails ------------------------------------------------------------------- */
 
 static int echo_in_task(pier_task *self, void *arg, pier_error *err)
@@ -419,6 +466,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_cork__a_round_reads_then_runs_then_sends),
+        TEST(test_cork__what_is_large_is_taken_before_more_is_read),
         TEST(test_cork__what_the_socket_does_not_take_is_sent_later),
         TEST(test_cork__a_connection_that_breaks_is_told),
         TEST(test_cork__the_end_of_a_portal_that_is_not_sent_is_made_up_for),
