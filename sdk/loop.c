@@ -19,9 +19,10 @@
 #include <assert.h>
 
 enum {
-    READY_MAX =
-        256,        /* how much that is ready runs before libuv may look at its descriptors again */
-    LATE_EVERY = 64 /* and before what is late does not have to wait any longer */
+    /* How much that is ready runs before libuv may look at its descriptors again, */
+    READY_MAX = 256,
+    /* and before what is late need not wait any longer. */
+    LATE_EVERY = 64
 };
 
 bool pier__loop_is_here(const pier_runner *runner)
