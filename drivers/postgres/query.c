@@ -546,6 +546,9 @@ bool pier__postgres_make_block(pier__db_op *op)
         conn->base.dead |= conn->stream != 0; /* its rows go on coming */
         conn->too_much ? fail_too_much(op) : pier__postgres_fail_nomem(op);
     }
+    if (op->block && op->op.on_loop && conn->transport.in_total >= BULK_BYTES) {
+        pier__loop_take_bulk_on_loop(op->op.runner);
+    }
     return op->block != NULL;
 }
 
@@ -599,9 +602,6 @@ static void executed(pier__db_op *op)
     if (pier__postgres_wants_rows(op)) {
         if (!pier__postgres_make_block(op)) {
             return;
-        }
-        if (op->op.on_loop && conn->transport.in_total >= BULK_BYTES) {
-            pier__loop_take_bulk_on_loop(op->op.runner);
         }
         if (op->cursor) {
             op->cursor->ended = true; /* of COPY */
